@@ -1,0 +1,201 @@
+"""LogSchema: which column of a log is what, and when each value becomes known.
+
+The one question that decides whether a number is honest is *when was this value known*. Every feature and every gain
+answers it with `known`:
+
+    before      known before the decision of its own step
+    after       known from the next step on (what the decision brought about)
+    at:COLUMN   known once the log's clock has passed the time in COLUMN (a delayed conversion)
+    never       a label only: never an input, of any step
+
+A schema is a frozen value; it is written and read as TOML so that a person can correct a drafted one.
+"""
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomli_w
+
+from headrace.errors import UserError, unknown
+
+FeatureKind = Literal["categorical", "numeric"]
+GainKind = Literal["binary", "continuous", "classes"]
+Level = Literal["step", "user"]
+TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "scaled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A column that describes a user (`level = "user"`) or a step."""
+
+    name: str
+    kind: FeatureKind = "numeric"
+    known: str = "before"  # before | after
+    level: Level = "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A column that says what people did: a click (binary), a play time (continuous), an outcome code (classes)."""
+
+    name: str
+    kind: GainKind = "binary"
+    known: str = "after"  # after | at:COLUMN | never
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The column of what a step cost, in `unit` ("EUR", "USD", or "scaled" where it can't be charged)."""
+
+    name: str
+    unit: str = "scaled"
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """List columns of a step that holds a ranked list: one entry an item."""
+
+    item: str
+    scores: tuple[str, ...] = ()
+    position: str | None = None
+    outcomes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogSchema:
+    """Names the columns of a log. `channel` is one column, or the columns of a one-hot group."""
+
+    name: str
+    user: str | None = None  # None: each row is a journey of its own
+    time: str | None = None  # None: the file's row order is time order within a user
+    time_unit: TimeUnit = "ms"
+    session: str | None = None
+    channel: str | tuple[str, ...] | None = None
+    channels: tuple[str, ...] = ()  # the allowed channels, in order; empty: those the log holds, sorted
+    features: tuple[Feature, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    cost: Cost | None = None
+    propensity: str | None = None
+    label_window_s: float | None = None  # how long after a step its gains may still arrive
+    candidates: Candidates | None = None
+
+    def __post_init__(self) -> None:
+        names = [f.name for f in self.features] + [g.name for g in self.gains]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise UserError(f"schema {self.name}: {', '.join(twice)} declared twice; keep one entry for each column")
+        for feature in self.features:
+            _check(self.name, "features", feature.name, "kind", feature.kind, get_args(FeatureKind))
+            _check(self.name, "features", feature.name, "known", feature.known, ("before", "after"))
+            _check(self.name, "features", feature.name, "level", feature.level, get_args(Level))
+        for gain in self.gains:
+            _check(self.name, "gains", gain.name, "kind", gain.kind, get_args(GainKind))
+            if not gain.known.startswith("at:"):
+                _check(self.name, "gains", gain.name, "known", gain.known, ("after", "at:COLUMN", "never"))
+            elif self.time is None:
+                raise UserError(
+                    f"schema {self.name}: gain {gain.name} is known {gain.known!r} but the log has no time column; "
+                    "name one, or use known = 'after' or 'never'"
+                )
+        _check(self.name, "time", str(self.time), "time_unit", self.time_unit, get_args(TimeUnit))
+
+    @property
+    def channel_columns(self) -> tuple[str, ...]:
+        """The columns that hold the channel: none, one, or a one-hot group."""
+        if self.channel is None:
+            return ()
+        return (self.channel,) if isinstance(self.channel, str) else self.channel
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column of the log that this schema names, once each."""
+        names = [self.user, self.time, self.session, *self.channel_columns]
+        names += [f.name for f in self.features]
+        for gain in self.gains:
+            names += [gain.name, gain.known[3:] if gain.known.startswith("at:") else None]
+        names += [self.cost.name if self.cost else None, self.propensity]
+        if self.candidates:
+            c = self.candidates
+            names += [c.item, c.position, *c.scores, *c.outcomes]
+        return tuple(dict.fromkeys(n for n in names if n is not None))
+
+    def feature(self, name: str) -> Feature:
+        """The feature of this name, or an error that proposes the nearest one."""
+        found = next((f for f in self.features if f.name == name), None)
+        if found is None:
+            raise unknown("feature", name, [f.name for f in self.features], f"schema {self.name}")
+        return found
+
+    def gain(self, name: str) -> Gain:
+        """The gain of this name, or an error that proposes the nearest one."""
+        found = next((g for g in self.gains if g.name == name), None)
+        if found is None:
+            raise unknown("gain", name, [g.name for g in self.gains], f"schema {self.name}")
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for TOML and JSON; fields at their default are left out."""
+        return {k: v for k, v in _plain(self).items() if k == "name" or v not in (None, [], {})}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "schema") -> "LogSchema":
+        """The schema of `to_dict`'s values; an unknown key is an error with the nearest name."""
+        values = dict(values)
+        _known_keys(cls, values, where)
+        if "name" not in values:
+            raise UserError(f"{where}: no name; add  name = \"my-log\"  at the top")
+        parts: dict[str, Any] = {}
+        for key, kind in (("features", Feature), ("gains", Gain)):
+            entries = values.pop(key, [])
+            for entry in entries:
+                _known_keys(kind, entry, f"{where} [[{key}]]")
+            parts[key] = tuple(kind(**entry) for entry in entries)
+        for key, single in (("cost", Cost), ("candidates", Candidates)):
+            if values.get(key) is not None:
+                _known_keys(single, values[key], f"{where} [{key}]")
+                entry = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop(key).items()}
+                parts[key] = single(**entry)
+        if isinstance(values.get("channel"), list):
+            values["channel"] = tuple(values["channel"])
+        values["channels"] = tuple(values.get("channels", ()))
+        return cls(**values, **parts)
+
+    def save(self, path: str | Path) -> None:
+        """Write the schema as TOML."""
+        Path(path).write_text(tomli_w.dumps(self.to_dict()), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "LogSchema":
+        """Read a schema from TOML; raises UserError with file and line where it is not valid."""
+        path = Path(path)
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such schema file; draft one with  headrace data inspect LOG") from None
+        except tomllib.TOMLDecodeError as error:
+            raise UserError(f"{path}: not valid TOML ({error}); correct that line") from None
+        return cls.from_dict(values, str(path))
+
+
+def _check(schema: str, section: str, name: str, key: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise unknown(f"{key} of {name} in {section}", value, allowed, f"schema {schema}")
+
+
+def _known_keys(kind: type, values: dict[str, Any], where: str) -> None:
+    names = [f.name for f in dataclasses.fields(kind)]
+    for key in values:
+        if key not in names:
+            raise unknown("key", key, names, where)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        return {k: _plain(v) for k, v in fields.items() if v is not None}
+    if isinstance(value, tuple):
+        return [_plain(v) for v in value]
+    return value

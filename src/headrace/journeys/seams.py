@@ -3,6 +3,7 @@
 B journeys, T steps, M channels, K behaviours.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -28,6 +29,7 @@ class History:
     user: dict[str, NDArray[Any]]  # (B,) static user features
     mask: Bools  # (B, T) true where a step is, false on padding
     allowed: Bools | None = None  # (B, M) channels that may be chosen at the last step; None: all
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the codes of a string column stand for
 
     def __len__(self) -> int:
         return len(self.mask)

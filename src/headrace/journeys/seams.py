@@ -19,8 +19,8 @@ Bools = NDArray[np.bool_]
 class History:
     """What is known of B users at each of their last T steps, the last one being the step to decide.
 
-    Journeys are left-aligned: valid steps first, padding behind them. Values are the log's own (raw); a value that was
-    not known yet is blank: NaN for numbers, -1 for channels and categories held as codes.
+    Journeys are left-aligned: valid steps first, padding behind them. Values are the log's own: numbers as float64, the
+    channel and text as int64 codes. A value that was not known yet is blank: NaN for a number, -1 for a code.
     """
 
     before: dict[str, NDArray[Any]]  # (B, T) features known before the decision of their step

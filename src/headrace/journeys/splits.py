@@ -141,7 +141,9 @@ def _temporal(journeys: Journeys) -> dict[str, NDArray[np.bool_]]:
 
 def _time(journeys: Journeys, fractions: tuple[float, float, float]) -> dict[str, NDArray[np.bool_]]:
     if journeys.time is None:
-        raise UserError(f"{journeys.path}: protocol time needs a clock and this log has none; use honest, users or temporal")
+        raise UserError(
+            f"{journeys.path}: protocol time needs a clock and this log has none; use honest, users or temporal"
+        )
     start = session_starts(journeys)
     order = np.sort(start)
     n = len(order)
@@ -165,7 +167,9 @@ def session_starts(journeys: Journeys) -> NDArray[np.float64]:
     if not journeys.has("session"):
         return time
     _, session = np.unique(
-        np.stack([journeys.user_of_step, np.asarray(journeys.column("session"), dtype=np.int64)]), axis=1, return_inverse=True
+        np.stack([journeys.user_of_step, np.asarray(journeys.column("session"), dtype=np.int64)]),
+        axis=1,
+        return_inverse=True,
     )
     starts = np.full(int(session.max()) + 1, np.inf)
     np.minimum.at(starts, session, time)
@@ -176,7 +180,9 @@ def _paper(journeys: Journeys, seed: int) -> tuple[dict[str, NDArray[np.bool_]],
     lengths = np.diff(journeys.offsets)
     long = np.flatnonzero(lengths >= PAPER_MIN_STEPS)
     if len(long) == 0:
-        raise UserError(f"{journeys.path}: protocol paper samples users of {PAPER_MIN_STEPS} or more steps and there are none")
+        raise UserError(
+            f"{journeys.path}: protocol paper samples users of {PAPER_MIN_STEPS} or more steps and there are none"
+        )
     rng = np.random.default_rng([seed, 4000])
     users = rng.choice(long, size=PAPER_WINDOWS)
     first = rng.integers(0, lengths[users] - PAPER_LENGTH + 1)

@@ -66,12 +66,18 @@ def check(statistics: tuple[Statistic, ...], schema: LogSchema) -> None:
     """Raise where a statistic would use what is not known before the decision."""
     for s in statistics:
         if s.of is not None and schema.gain(s.of).known == "never":
-            raise UserError(f"statistic {s.name}: gain {s.of} is known = 'never' (a label only), so no statistic may use it")
+            raise UserError(
+                f"statistic {s.name}: gain {s.of} is known = 'never' (a label only), so no statistic may use it"
+            )
         for column in s.key:
             if column != "user" and schema.feature(column).known != "before":
-                raise UserError(f"statistic {s.name}: {column} is not known before the decision; key it by a feature that is")
+                raise UserError(
+                    f"statistic {s.name}: {column} is not known before the decision; key it by a feature that is"
+                )
         if "user" not in s.by and schema.time is None:
-            raise UserError(f"statistic {s.name}: counting across users needs a clock and schema {schema.name} has none")
+            raise UserError(
+                f"statistic {s.name}: counting across users needs a clock and schema {schema.name} has none"
+            )
 
 
 def fixed(values: Array) -> NDArray[np.int64]:

@@ -169,18 +169,23 @@ def gather(journeys: Journeys, rows: Integers, mask: Bools, label: Bools, so_far
         now, then = safe.astype(np.float64), earlier.astype(np.float64)
     seen = has_previous & (then < now)  # steps at the same time happen together
 
+    def typed(name: str, values: Array) -> Array:
+        return values.astype(np.int64 if name in journeys.categories else np.float64)
+
     before: dict[str, Array] = {}
     brought: dict[str, Array] = {}
     context: dict[str, Array] = {}
     static: dict[str, Array] = {}
     for f in schema.features:
         if f.level == "user":
-            static[f.name] = np.asarray(journeys.column(f"user/{f.name}")[users])
-        elif f.known == "before":
-            before[f.name] = _blank(column(f"feature/{f.name}"), ~mask)
+            static[f.name] = typed(f"user/{f.name}", journeys.column(f"user/{f.name}")[users])
+            continue
+        name = f"feature/{f.name}"
+        if f.known == "before":
+            before[f.name] = _blank(typed(name, column(name)), ~mask)
         else:
-            brought[f.name] = _blank(previous(f"feature/{f.name}"), ~seen)
-            context[f.name] = _blank(column(f"feature/{f.name}"), ~mask)
+            brought[f.name] = _blank(typed(name, previous(name)), ~seen)
+            context[f.name] = _blank(typed(name, column(name)), ~mask)
     if schema.channel is not None:
         brought["channel"] = _blank(previous("channel").astype(np.int64), ~seen)
     gains: dict[str, Floats] = {}
@@ -199,13 +204,15 @@ def gather(journeys: Journeys, rows: Integers, mask: Bools, label: Bools, so_far
         brought["cost"] = _blank(previous("cost").astype(np.float64), ~seen)
     propensity = np.where(mask, column("propensity"), 1.0) if journeys.has("propensity") else None
     running_values = {name: np.where(mask[..., None], values[safe], 0.0) for name, values in so_far.items()}
-    channel = np.where(mask, column("channel"), 0).astype(np.int64) if schema.channel is not None else np.zeros_like(rows)
+    channel = (
+        np.where(mask, column("channel"), 0).astype(np.int64) if schema.channel is not None else np.zeros_like(rows)
+    )
     history = History(before, brought, running_values, static, mask, None, _categories(journeys))
     return Batch(history, label, rows, channel, gains, cost, context, propensity)
 
 
 def _blank(values: Array, where: Bools) -> Array:
-    """The values with NaN (numbers) or -1 (codes and whole numbers) where they were not known."""
+    """The values with NaN (numbers) or -1 (codes) where they were not known."""
     return np.where(where, np.nan if values.dtype.kind == "f" else -1, values)
 
 
@@ -246,5 +253,3 @@ def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[I
     has_label = counted[begin + size] > counted[begin + label_from]
     order = np.argsort(begin[has_label], kind="stable")
     return begin[has_label][order], size[has_label][order], label_from[has_label][order]
-
-

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 def embedding_width(cardinality: int, largest: int = 16) -> int:
     """A width that grows slowly with the number of categories: 2 for a flag, `largest` from some hundred on."""
-    return min(largest, max(2, math.ceil(1.6 * cardinality**0.4)))
+    grown: float = 1.6 * cardinality**0.4
+    return min(largest, max(2, math.ceil(grown)))
 
 
 class Inputs(nn.Module):

@@ -36,7 +36,7 @@ from headrace.journeys.statistics import default_statistics, running
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Encoded, Transforms
 from headrace.journeys.views import Batch, View, view
-from headrace.learn.checkpoint import State
+from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.learn.run import Run
@@ -77,7 +77,10 @@ class MTORLConfig:
     epochs: int = 40  # at most
     patience: int | None = 5  # epochs without a better validation loss; None: no early stopping
     min_count: int = 2  # a category seen less often in training is unknown
-    clip: float = 1.0  # largest norm of the gradient
+    clip: float | None = 1.0  # largest norm of the gradient
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
+    average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
+    precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
     seed: int = 0
 
 
@@ -205,7 +208,13 @@ class Learner:
         self.optimiser = Optimiser(
             network,
             OptimiserConfig(
-                learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=config.clip, steps=steps
+                config.learning_rate,
+                config.weight_decay,
+                config.clip,
+                config.schedule,
+                total_steps=steps,
+                precision=config.precision,
+                average=config.average,
             ),
         )
 
@@ -214,7 +223,7 @@ class Learner:
 
     def step(self, batch: Batch) -> dict[str, float]:
         self.network.train()
-        with self.optimiser.precision():
+        with self.optimiser.autocast():
             losses = self.losses(batch)
         self.optimiser.minimise(losses["loss"])
         return {name: float(value) for name, value in losses.items()}
@@ -223,7 +232,7 @@ class Learner:
         self.network.eval()
         totals: dict[str, float] = {}
         steps = 0
-        with torch.no_grad():
+        with torch.no_grad(), self.optimiser.averaged():
             for batch in self.validation.batches(4 * self.config.batch_size):
                 n = int(batch.label.sum())
                 for name, value in self.losses(batch).items():
@@ -295,15 +304,13 @@ class Learner:
         )
 
     def state(self) -> State:
-        tensors = {f"network.{k}": v for k, v in self.network.state_dict().items()}
-        inner, values = self.optimiser.state()
-        return tensors | {f"optimiser.{k}": v for k, v in inner.items()}, {"optimiser": values}
+        tensors, values = self.optimiser.state()
+        return join({"network": self.network.state_dict(), "optimiser": tensors}), {"optimiser": values}
 
     def load(self, state: State) -> None:
         tensors, values = state
-        self.network.load_state_dict({k[8:]: v for k, v in tensors.items() if k.startswith("network.")})
-        inner = {k[10:]: v for k, v in tensors.items() if k.startswith("optimiser.")}
-        self.optimiser.load((inner, values["optimiser"]))
+        self.network.load_state_dict(part(tensors, "network"))
+        self.optimiser.load((part(tensors, "optimiser"), values["optimiser"]))
 
 
 class MTORL:
@@ -344,6 +351,10 @@ class MTORL:
         learner = Learner(self.network, self.transforms, train, validation, config)
         loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
         self.stage = fit_stage(learner, run, "train", loop)
+        with learner.optimiser.averaged():
+            weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(weights)
+        run.write_weights("model.safetensors", weights)
         if config.calibrate:
             self._calibrate(journeys, split, so_far)
         lines = {k: dataclasses.asdict(v) for k, v in self.lines.items()}
@@ -356,8 +367,7 @@ class MTORL:
         method = cls(MTORLConfig(**run.config["method"]))
         method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
         method.network = Network(method.config, method.transforms)
-        weights = run.weights("train")
-        method.network.load_state_dict({k[8:]: v for k, v in weights.items() if k.startswith("network.")})
+        method.network.load_state_dict(run.read_weights("model.safetensors"))
         fitted = run.read_json("calibration.json")
         method.temperature = fitted["temperature"]
         method.lines = {k: Line(**v) for k, v in fitted["lines"].items()}

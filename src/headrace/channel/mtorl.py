@@ -62,7 +62,9 @@ class MTORLConfig:
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
     shortcut: bool = True  # the heads read the inputs again, beside the states
-    reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first gain known in time
+    reward_weights: dict[str, float] | None = (
+        None  # gains that make the reward (18); None: the first gain known in time
+    )
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
@@ -151,7 +153,9 @@ class Network(nn.Module):
         logits = self.action(torch.cat([m, x], dim=-1) if self.shortcut else m)  # (9)
         return logits, self.read_state(torch.cat([states, x], dim=-1) if self.shortcut else states)
 
-    def decode(self, read: Tensor, channel: Tensor | None = None, context: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    def decode(
+        self, read: Tensor, channel: Tensor | None = None, context: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
         """Equation (12) in its three conditionings: (..., D) -> (..., outputs of all targets)."""
         n = read
         if channel is not None:
@@ -279,7 +283,9 @@ class Learner:
             if target.kind == "binary":
                 loss = F.binary_cross_entropy_with_logits(prediction[..., 0], truth, reduction="none")
             elif target.kind == "classes":
-                loss = F.cross_entropy(prediction.flatten(0, -2), truth.long().flatten(), reduction="none").view_as(truth)
+                loss = F.cross_entropy(prediction.flatten(0, -2), truth.long().flatten(), reduction="none").view_as(
+                    truth
+                )
             else:
                 loss = 0.5 * (prediction[..., 0] - truth) ** 2
             total = total + (loss * there).sum() / there.sum().clamp(min=1)
@@ -388,7 +394,10 @@ class MTORL:
                 label = torch.from_numpy(batch.label)
                 encoded, extra = transforms.encode(batch.history), transforms.encode_context(batch)
                 tensors = [torch.from_numpy(a).to(device) for a in (encoded.ids, encoded.numbers, encoded.mask)]
-                context = (torch.from_numpy(extra.ids)[label].to(device), torch.from_numpy(extra.numbers)[label].to(device))
+                context = (
+                    torch.from_numpy(extra.ids)[label].to(device),
+                    torch.from_numpy(extra.numbers)[label].to(device),
+                )
                 logits, read = network(*tensors)
                 read = read[label.to(device)]  # (n, D)
                 channel = torch.from_numpy(batch.channel)[label].to(device)
@@ -497,5 +506,3 @@ def reward_weights(schema: LogSchema, config: MTORLConfig) -> dict[str, float] |
     for gain in config.reward_weights or {}:
         schema.gain(gain)
     return config.reward_weights
-
-

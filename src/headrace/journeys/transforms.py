@@ -92,6 +92,7 @@ class Transforms:
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
     penalty: float  # s of equation (3)
+    min_count: int = 2  # a category seen less often in training is unknown
     smoothing: float = 5.0  # k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
 
@@ -156,6 +157,7 @@ class Transforms:
             reward_weights,
             (low, high),
             penalty,
+            min_count,
             channels=journeys.channels,
         )
 
@@ -240,6 +242,7 @@ class Transforms:
             "reward_weights": self.reward_weights,
             "reward_range": list(self.reward_range),
             "penalty": self.penalty,
+            "min_count": self.min_count,
             "smoothing": self.smoothing,
             "channels": list(self.channels),
         }
@@ -257,6 +260,7 @@ class Transforms:
             values["reward_weights"],
             (values["reward_range"][0], values["reward_range"][1]),
             values["penalty"],
+            values["min_count"],
             values["smoothing"],
             tuple(values["channels"]),
         )

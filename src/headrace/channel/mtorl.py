@@ -17,6 +17,7 @@ B journeys, T steps, M channels, D width, G reward targets, n labelled steps.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -35,7 +36,8 @@ from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Encoded, Transforms
-from headrace.journeys.views import Batch, View, view
+from headrace.journeys.upcoming import upcoming
+from headrace.journeys.views import WHOLE, Batch, View, view
 from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig
@@ -230,7 +232,7 @@ class Learner:
         with self.optimiser.autocast():
             losses = self.losses(batch)
         self.optimiser.minimise(losses["loss"])
-        return {name: float(value) for name, value in losses.items()}
+        return {name: float(value.detach()) for name, value in losses.items()}
 
     def validate(self) -> dict[str, float]:
         self.network.eval()
@@ -334,9 +336,29 @@ class MTORL:
         self.lines: dict[str, Line] = {}  # "CONDITION/TARGET" -> calibration
         self.stage: StageResult | None = None
 
-    def fit(self, journeys: Journeys, split: Split, run: Run, progress: bool = True) -> "MTORL":
-        """Fit transforms and network on the train part, calibrate on the validation part, leave all in the run."""
+    @property
+    def length(self) -> int | None:
+        """n, the steps of past that the method reads; None: whole journeys."""
+        return self.config.length
+
+    @property
+    def penalty(self) -> float:
+        """s, reward per unit of cost."""
+        return self.config.penalty
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]:
+        """The gains that make up the reward."""
+        return tuple(self._fitted()[0].reward_weights)
+
+    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> "MTORL":
+        """Fit transforms and network on the train part, calibrate on the validation part, leave all in the run.
+
+        `run` may be the path of a new run.
+        """
         config = self.config
+        if not isinstance(run, Run):
+            run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
         statistics = default_statistics(journeys.schema) if config.running else ()
         self.transforms = Transforms.fit(
             journeys,
@@ -364,17 +386,21 @@ class MTORL:
         if config.calibrate:
             self._calibrate(journeys, split, so_far)
         lines = {k: dataclasses.asdict(v) for k, v in self.lines.items()}
-        run.write_json("calibration.json", {"temperature": self.temperature, "lines": lines})
+        run.write_json("calibrators.json", {"temperature": self.temperature, "lines": lines})
         return self
+
+    def settings(self) -> dict[str, Any]:
+        """The method and its resolved config, as a run's config.json holds them."""
+        return {"method": self.name, "config": dataclasses.asdict(self.config)}
 
     @classmethod
     def load(cls, run: Run) -> "MTORL":
         """The fitted method that a run holds."""
-        method = cls(MTORLConfig(**run.config["method"]))
+        method = cls(MTORLConfig(**run.config["config"]))
         method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
         method.network = Network(method.config, method.transforms)
         method.network.load_state_dict(run.read_weights("model.safetensors"))
-        fitted = run.read_json("calibration.json")
+        fitted = run.read_json("calibrators.json")
         method.temperature = fitted["temperature"]
         method.lines = {k: Line(**v) for k, v in fitted["lines"].items()}
         return method
@@ -416,6 +442,33 @@ class MTORL:
             rows=joined["rows"],
             action=softmax(action, axis=1),
             **{condition: self._outputs(condition, joined[condition], calibrated) for condition in CONDITIONS},
+        )
+
+    def predict_next(self, journeys: Journeys) -> Predictions:
+        """Predictions for each user's next step, one row a user (its index); `reward_in_context` has none."""
+        transforms, network = self._fitted()
+        transforms.fits(journeys)
+        so_far = running(journeys, transforms.statistics)
+        users: list[NDArray[Any]] = []
+        parts: dict[str, list[NDArray[Any]]] = {"action": [], "reward": [], "reward_by_channel": []}
+        network.eval()
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            for index, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
+                encoded = transforms.encode(history)
+                tensors = [torch.from_numpy(a).to(device) for a in (encoded.ids, encoded.numbers, encoded.mask)]
+                logits, read = network(*tensors)
+                at = (torch.arange(len(index)), torch.from_numpy(encoded.mask.sum(axis=1) - 1))
+                users.append(index)
+                parts["action"].append(logits[at].cpu().numpy())
+                parts["reward"].append(network.decode(read[at]).cpu().numpy())
+                parts["reward_by_channel"].append(network.decode_channels(read[at]).cpu().numpy())
+        joined = {name: np.concatenate(values) for name, values in parts.items()}
+        return Predictions(
+            rows=np.concatenate(users),
+            action=softmax(joined["action"].astype(np.float64) * self.temperature, axis=1),
+            reward=self._outputs("reward", joined["reward"], True),
+            reward_by_channel=self._outputs("reward_by_channel", joined["reward_by_channel"], True),
         )
 
     def policy(self, stochastic: bool = True) -> "MTORLPolicy":

@@ -6,8 +6,8 @@
     organic, a day: 1 - exp(-rate_0 exp(s g_u - s^2/2) (1 + sum_j O_j A_uj / (1 + A_uj)) exp(-sated_u))
 
 S counts recent exposures of a channel (diminishing returns), A the awareness they left (carry-over), both with a
-half-life; g is the readiness to buy, k the topic of the advert shown. The intercept a_m is solved so that a first
-exposure is clicked with the scenario's click_rate on average over users.
+half-life; g is the readiness to buy, k the topic of the advert shown. The intercept a_m is solved so that without
+saturation (S = 0) the mean of p_click over users, tastes and contexts is the scenario's click_rate.
 
 N users, M channels, K topics, P placements.
 """

@@ -202,6 +202,9 @@ def _build(kind: Any, value: Any, where: str) -> Any:
 def _check(scenario: Scenario) -> None:
     """Raise a UserError for the first value that no world can have."""
     users, ads, k = scenario.users, scenario.ads, len(scenario.topics)
+    for what, listed in (("topics", scenario.topics), ("channels", scenario.channels)):
+        if len(set(listed)) < len(listed):
+            raise UserError(f"scenario {scenario.name}: a name stands twice in {what}; names must differ")
     entries: list[tuple[str, float, float, float]] = [  # what, value, low, high
         ("days", scenario.days, 1, 100_000),
         ("number of hours", len(scenario.hours), 24, 24),
@@ -258,9 +261,6 @@ def _check(scenario: Scenario) -> None:
         if not low <= value <= high:
             expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"
             raise UserError(f"scenario {scenario.name}: {what} is {value:g}, expected {expected}; correct the value")
-    for what, names_ in (("topics", scenario.topics), ("channels", scenario.channels)):
-        if len(set(names_)) < len(names_):
-            raise UserError(f"scenario {scenario.name}: a name stands twice in {what}; names must differ")
     try:
         datetime.date.fromisoformat(scenario.start)
     except ValueError:

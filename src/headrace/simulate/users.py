@@ -69,7 +69,7 @@ def draw_traits(scenario: Scenario, keys: Keys) -> Traits:
 def first_moving(scenario: Scenario, keys: Keys) -> Floats:
     """The moving part of the tastes at a user's last visit before day 0, (N, K)."""
     width = len(scenario.topics)
-    return draws.normal(keys, 0, 1, Purpose.TASTE, width) * np.sqrt(scenario.users.drift_share)
+    return np.asarray(draws.normal(keys, 0, 1, Purpose.TASTE, width) * np.sqrt(scenario.users.drift_share))
 
 
 def drift(scenario: Scenario, keys: Keys, moving: Floats, day: int, gap_days: NDArray[np.int64]) -> Floats:

@@ -49,7 +49,7 @@ FILES = (
     "config.json",
     "manifest.json",
 )
-TONES = {"leak": "bad", "note": "unsure", "pass": "good", "ok": "good"}
+TONES = {"leak": "bad", "note": "unsure", "clean": "good", "pass": "good"}
 
 
 def write_page(directory: str | Path, out: str | Path | None = None) -> Path:

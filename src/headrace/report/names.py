@@ -15,6 +15,7 @@ UP = (
     "dwell_time",
     "positive_interaction_rate",
     "kendall_tau",
+    "ctr_top_share",
 )
 DOWN = ("log_loss", "session_log_loss", "ece", "mse", "rmse", "mae", "brier", "regret")
 
@@ -69,6 +70,7 @@ METRICS = {
     "f1_micro": "micro F1",
     "precision_macro": "macro precision",
     "recall_macro": "macro recall",
+    "ctr_top_share": "rate among the best-ranked",
     "ece": "calibration error",
     "mse": "squared error",
     "rmse": "root squared error",

@@ -32,9 +32,7 @@ class OptimiserConfig:
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: half a wave down to a tenth, at total_steps
     warmup_steps: int = 0  # the rate rises in a line over these
     total_steps: int | None = None  # where the cosine ends, warm-up included
-    precision: Literal["float32", "bf16", "auto"] = (
-        "float32"  # auto: bf16 where the device has it; small nets gain nothing
-    )
+    precision: Literal["float32", "bf16", "auto"] = "float32"  # auto: bf16 where the device is fast at it
     average: float | None = None  # decay of the weights' moving average, such as .999; None: none is kept
 
     def __post_init__(self) -> None:

@@ -182,7 +182,7 @@ def test_held_out_values_change_neither_transforms_nor_weights(fitted, tmp_path)
     held_out = ~split.parts["train"]
     for name in values:
         if not name.startswith("user/") and name != "time":
-            flipped = (values[name] + 1) % 3 if name == "channel" else 1 - values[name]
+            flipped = (values[name] + 1) % 3 if name in ("channel", "gain/grade") else 1 - values[name]
             values[name] = np.where(held_out, flipped, values[name]).astype(values[name].dtype)
     values["user/half"] = np.where(np.arange(journeys.n_users) >= 24, 7, values["user/half"])
     other = toy(tmp_path / "j", change=values)
@@ -222,9 +222,9 @@ def test_shuffled_labels_teach_nothing(tmp_path):
 
 
 def test_reward_by_channel_finds_the_channel_that_pays(tmp_path):
-    journeys = toy(tmp_path / "j", users=400)
+    journeys = toy(tmp_path / "j", users=1200)
     split = everything(journeys)
-    config = MTORLConfig(width=32, epochs=25, batch_size=32)
+    config = MTORLConfig(width=32, batch_size=16)
     method = MTORL(config).fit(journeys, split, tmp_path / "run", progress=False)
     found = method.predict(journeys, split.parts["test"])
     half = np.asarray(journeys.feature("half"))[journeys.user_of_step[found.rows]]

@@ -78,7 +78,7 @@ def run(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
             "commit": "abc123",
             "machine": "somewhere",
             "command": f"headrace train mtorl --data J --out {tmp_path}",
-            "fingerprints": {"data": "d1d1", "split": "5e5e"},
+            "provenance": {"data_fingerprint": "d1d1", "split_fingerprint": "5e5e"},
         },
     }
     for name, content in contents.items():

@@ -285,9 +285,9 @@ class Learner:
             if target.kind == "binary":
                 loss = F.binary_cross_entropy_with_logits(prediction[..., 0], truth, reduction="none")
             elif target.kind == "classes":
-                loss = F.cross_entropy(prediction.flatten(0, -2), truth.long().flatten(), reduction="none").view_as(
-                    truth
-                )
+                there = there & (truth < target.size)  # a class that training never showed cannot be scored
+                flat = torch.where(there, truth, 0).long().flatten()
+                loss = F.cross_entropy(prediction.flatten(0, -2), flat, reduction="none").view_as(truth)
             else:
                 loss = 0.5 * (prediction[..., 0] - truth) ** 2
             total = total + (loss * there).sum() / there.sum().clamp(min=1)

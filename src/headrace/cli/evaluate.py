@@ -15,7 +15,7 @@ from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.report.page import write_page
-from headrace.report.render import rich_tables
+from headrace.report.render import Terminal
 from headrace.report.table import results_tables
 
 
@@ -51,7 +51,8 @@ class Evaluate:
             for name in ("audit.json", "summary.json"):
                 target.write_json(name, run.read_json(name))
         leave(found, target)
-        out.print(rich_tables(results_tables(found.records)))
+        for table in results_tables(found.records):
+            out.print(Terminal(table))
         out.print(f"{target.path / 'report.html'}: the same as a page")
 
 

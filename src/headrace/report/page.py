@@ -219,12 +219,12 @@ def _provenance(
 ) -> list[Any]:
     """Where the figures come from; a run's own folder is left out, so that equal runs give equal pages."""
     seeds = sorted({r["seed"] for r in records if r["seed"] is not None}, key=str)
-    prints = manifest.get("fingerprints", {})
+    prints = manifest.get("provenance", {})
     command = manifest.get("command", "")
     command = " ".join(map(str, command)) if isinstance(command, list) else str(command)
     facts = [
-        ("data fingerprint", prints.get("data") or manifest.get("data_fingerprint") or summary.get("fingerprint")),
-        ("split fingerprint", prints.get("split") or manifest.get("split_fingerprint")),
+        ("data fingerprint", prints.get("data_fingerprint") or summary.get("fingerprint")),
+        ("split fingerprint", prints.get("split_fingerprint")),
         ("seed", ", ".join(map(str, seeds)) or config.get("seed")),
         ("version", manifest.get("version")),
         ("commit", manifest.get("commit")),

@@ -146,7 +146,7 @@ class LogSchema:
         values = dict(values)
         _known_keys(cls, values, where)
         if "name" not in values:
-            raise UserError(f"{where}: no name; add  name = \"my-log\"  at the top")
+            raise UserError(f'{where}: no name; add  name = "my-log"  at the top')
         parts: dict[str, Any] = {}
         for key, kind in (("features", Feature), ("gains", Gain)):
             entries = values.pop(key, [])

@@ -3,6 +3,7 @@
 B journeys, T steps, M channels, K behaviours.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,8 +19,8 @@ Bools = NDArray[np.bool_]
 class History:
     """What is known of B users at each of their last T steps, the last one being the step to decide.
 
-    Journeys are left-aligned: valid steps first, padding behind them. Values are the log's own (raw); a value that was
-    not known yet is blank: NaN for numbers, -1 for channels and categories held as codes.
+    Journeys are left-aligned: valid steps first, padding behind them. Values are the log's own: numbers as float64, the
+    channel and text as int64 codes. A value that was not known yet is blank: NaN for a number, -1 for a code.
     """
 
     before: dict[str, NDArray[Any]]  # (B, T) features known before the decision of their step
@@ -28,6 +29,7 @@ class History:
     user: dict[str, NDArray[Any]]  # (B,) static user features
     mask: Bools  # (B, T) true where a step is, false on padding
     allowed: Bools | None = None  # (B, M) channels that may be chosen at the last step; None: all
+    categories: Mapping[str, Sequence[str]] = field(default_factory=dict)  # what the codes of a string column stand for
 
     def __len__(self) -> int:
         return len(self.mask)

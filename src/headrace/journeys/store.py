@@ -49,7 +49,9 @@ class Journeys:
             )
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if self.manifest.get("format") != FORMAT:
-            raise UserError(f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; prepare the log again")
+            raise UserError(
+                f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; prepare the log again"
+            )
         self.schema = LogSchema.from_dict(self.manifest["schema"], str(manifest))
         self.categories: dict[str, list[str]] = self.manifest["categories"]
         self.fingerprint: str = self.manifest["fingerprint"]
@@ -94,7 +96,9 @@ class Journeys:
     def channel(self) -> Array:
         """(N,) index into `channels`."""
         if not self.has("channel"):
-            raise UserError(f"{self.path}: the schema {self.schema.name!r} names no channel; add  channel = COLUMN  and prepare again")
+            raise UserError(
+                f"{self.path}: the schema {self.schema.name!r} names no channel; add  channel = COLUMN  and prepare again"
+            )
         return self.column("channel")
 
     @property

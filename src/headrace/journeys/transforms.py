@@ -1,0 +1,350 @@
+"""Transforms: from a log's raw values to the numbers a network reads. Fitted on training steps, saved, never refitted.
+
+Categories become ids (0 padding, 1 unknown, 2 not known yet, 3 and up the values seen in training); numbers are
+standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed rates
+(sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
+
+B journeys, T steps, M channels, C category columns, F number columns.
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import UserError
+from headrace.journeys.schema import LogSchema
+from headrace.journeys.seams import Floats, History, Integers
+from headrace.journeys.statistics import GAP, Statistic, default_statistics, step_values
+from headrace.journeys.store import Array, Journeys
+from headrace.journeys.views import Batch
+
+PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
+CLIP = 8.0  # standard deviations beyond which a number is cut
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a network reads at each step, (B, T, ...); the float columns are float32."""
+
+    ids: NDArray[np.int64]  # (B, T, C)
+    numbers: NDArray[np.float32]  # (B, T, F)
+    mask: NDArray[np.bool_]  # (B, T)
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """Raw values to ids. Strings are kept as strings, so that another log's codes find the same ids."""
+
+    values: tuple[Any, ...]
+
+    @property
+    def size(self) -> int:
+        return FIRST + len(self.values)
+
+    def encode(self, raw: Array, strings: list[str] | None) -> Integers:
+        """Ids of raw values; `strings` says what codes stand for where the column holds codes."""
+        if not self.values:
+            return np.where(_missing(raw), BLANK, UNKNOWN).astype(np.int64)
+        if isinstance(self.values[0], str):
+            if strings is None:
+                raise UserError(
+                    "a column that held text in training holds numbers here; prepare the log with the same schema"
+                )
+            position = {v: i for i, v in enumerate(self.values)}
+            table = np.array(
+                [FIRST + position[s] if s in position else UNKNOWN for s in strings] + [BLANK], dtype=np.int64
+            )
+            return table[np.asarray(raw).astype(np.int64)]  # a code of -1 is the last entry: blank
+        known = np.asarray(self.values)
+        at = np.minimum(np.searchsorted(known, raw), len(known) - 1)
+        ids = np.where(known[at] == raw, FIRST + at, UNKNOWN)
+        return np.where(_missing(raw) & (known[at] != raw), BLANK, ids).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Mean and spread of a number, and whether training held missing ones."""
+
+    mean: float
+    std: float
+
+    def encode(self, raw: Array) -> Floats:
+        """(..., 2): the standardised value (0 where missing) and the flag that it was there."""
+        there = ~np.isnan(raw.astype(np.float64))
+        z = np.where(there, (np.nan_to_num(raw.astype(np.float64)) - self.mean) / self.std, 0.0)
+        return np.stack([np.clip(z, -CLIP, CLIP), there.astype(np.float64)], axis=-1)
+
+
+@dataclass(frozen=True, slots=True)
+class Transforms:
+    """Everything fitted on a split's training steps that stands between a log and a network."""
+
+    schema: LogSchema
+    statistics: tuple[Statistic, ...]
+    vocabularies: dict[str, Vocabulary]  # categorical features, by name
+    scales: dict[str, Scale]  # numeric features, cost and continuous gains, by name; the gap as "gap"
+    means: dict[str, float]  # training mean of each gain
+    classes: dict[str, int]  # number of classes of each gain of kind classes
+    reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
+    reward_gain: str | None
+    penalty: float  # s of equation (3)
+    smoothing: float = 5.0  # k of the smoothed rates
+    channels: tuple[str, ...] = field(default=())
+
+    @classmethod
+    def fit(
+        cls,
+        journeys: Journeys,
+        rows: Array,
+        reward_gain: str | None = None,
+        penalty: float = 0.5,
+        statistics: tuple[Statistic, ...] | None = None,
+        embed: bool = True,
+        min_count: int = 2,
+    ) -> "Transforms":
+        """Fit on `rows`, the training steps. `embed = False` reads categories stored as numbers as numbers.
+
+        A category seen fewer than `min_count` times is unknown, so that the unknown id is trained too.
+        """
+        schema = journeys.schema
+        rows = np.asarray(rows, dtype=np.int64)
+        vocabularies: dict[str, Vocabulary] = {}
+        scales: dict[str, Scale] = {}
+        for f in schema.features:
+            strings = journeys.categories.get(f"{'user' if f.level == 'user' else 'feature'}/{f.name}")
+            raw = step_values(journeys, f.name)[rows].astype(np.float64 if strings is None else np.int64)
+            if f.kind == "categorical" and (embed or strings is not None):
+                vocabularies[f.name] = _vocabulary(raw, strings, min_count)
+            else:
+                scales[f.name] = _scale(raw)
+        means: dict[str, float] = {}
+        classes: dict[str, int] = {}
+        for g in schema.gains:
+            values = np.asarray(journeys.gain(g.name)[rows], dtype=np.float64)
+            means[g.name] = float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else 0.0
+            if g.kind == "continuous":
+                scales[g.name] = _scale(values)
+            if g.kind == "classes":
+                classes[g.name] = int(np.nanmax(values, initial=0.0)) + 1
+        cost = np.asarray(journeys.column("cost")[rows], dtype=np.float64) if schema.cost else np.zeros(len(rows))
+        if schema.cost:
+            scales["cost"] = _scale(cost)
+        if journeys.time is not None and schema.user is not None:
+            scales[GAP] = _scale(np.log1p(_gaps(journeys, rows)))
+        chosen = (
+            next((g.name for g in schema.gains if g.known != "never"), None) if reward_gain is None else reward_gain
+        )
+        low, high = 0.0, 1.0
+        if chosen is not None:
+            reward = np.asarray(journeys.gain(chosen)[rows], dtype=np.float64) - penalty * cost
+            low, high = (float(np.nanmin(reward)), float(np.nanmax(reward))) if len(reward) else (0.0, 1.0)
+        used = default_statistics(schema) if statistics is None else statistics
+        return cls(
+            schema, used, vocabularies, scales, means, classes, (low, high), chosen, penalty, channels=journeys.channels
+        )
+
+    @property
+    def cardinalities(self) -> list[int]:
+        """Number of ids of each category column of `encode`, in order."""
+        return [n for _, n in self._category_columns()]
+
+    @property
+    def width(self) -> int:
+        """F, the number of number columns of `encode`."""
+        channels = len(self.channels)
+        n = 2 * sum(f.name in self.scales for f in self.schema.features)
+        n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
+        n += 2 * (self.reward_input is not None) + 2 * (GAP in self.scales)
+        return n + sum(s.width(channels) for s in self.statistics)
+
+    @property
+    def reward_input(self) -> str | None:
+        """The gain whose penalised reward is an input of the next step; None where it is a label only."""
+        known = self.reward_gain is not None and self.schema.gain(self.reward_gain).known != "never"
+        return self.reward_gain if known else None
+
+    @property
+    def context_cardinalities(self) -> list[int]:
+        return [self.vocabularies[f.name].size for f in self._context() if f.name in self.vocabularies]
+
+    @property
+    def context_width(self) -> int:
+        return 2 * sum(f.name in self.scales for f in self._context())
+
+    def reward(self, gain: Array, cost: Array | None) -> Floats:
+        """Equation (3): min-max of gain - s * cost, NaN where the gain is not known."""
+        low, high = self.reward_range
+        total = np.asarray(gain, dtype=np.float64) - (self.penalty * cost if cost is not None else 0.0)
+        return np.asarray(np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0), dtype=np.float64)
+
+    def encode(self, history: History) -> Encoded:
+        """What is known before the decision of each step, as ids and numbers."""
+        shape = history.mask.shape
+        ids, numbers = [], []
+        for f in self.schema.features:
+            raw = self._raw(history, f.name, shape)
+            if f.name in self.vocabularies:
+                ids.append(self.vocabularies[f.name].encode(raw, _strings(history, f.name)))
+            else:
+                numbers.append(self.scales[f.name].encode(raw))
+        if self.schema.channel is not None:
+            ids.append(np.where(history.previous["channel"] < 0, BLANK, FIRST + history.previous["channel"]))
+        for g in self.schema.gains:
+            if g.known != "never":
+                numbers.append(self._gain_input(g.name, history.previous[g.name]))
+        if self.schema.cost is not None:
+            numbers.append(self.scales["cost"].encode(history.previous["cost"]))
+        if self.reward_input is not None:
+            r = self.reward(history.previous[self.reward_input], history.previous.get("cost"))
+            numbers.append(np.stack([np.nan_to_num(r), (~np.isnan(r)).astype(np.float64)], axis=-1))
+        if GAP in self.scales:
+            numbers.append(self.scales[GAP].encode(np.log1p(np.maximum(history.so_far[GAP][..., 0], 0.0))))
+        numbers += [self._statistic(s, history.so_far[s.name]) for s in self.statistics]
+        mask = history.mask
+        id_array = np.stack(ids, axis=-1) if ids else np.zeros((*shape, 0), dtype=np.int64)
+        number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*shape, 0))
+        return Encoded(
+            np.where(mask[..., None], id_array, PADDING),
+            np.where(mask[..., None], number_array, 0.0).astype(np.float32),
+            mask,
+        )
+
+    def encode_context(self, batch: Batch) -> Encoded:
+        """The `after` features of the step itself: what the decision brought, without its gains and cost."""
+        shape = batch.history.mask.shape
+        ids, numbers = [], []
+        for f in self._context():
+            if f.name in self.vocabularies:
+                ids.append(self.vocabularies[f.name].encode(batch.context[f.name], _strings(batch.history, f.name)))
+            else:
+                numbers.append(self.scales[f.name].encode(batch.context[f.name]))
+        mask = batch.history.mask
+        id_array = np.stack(ids, axis=-1) if ids else np.zeros((*shape, 0), dtype=np.int64)
+        number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*shape, 0))
+        return Encoded(
+            np.where(mask[..., None], id_array, PADDING),
+            np.where(mask[..., None], number_array, 0.0).astype(np.float32),
+            mask,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "schema": self.schema.to_dict(),
+            "statistics": [asdict(s) for s in self.statistics],
+            "vocabularies": {k: list(v.values) for k, v in self.vocabularies.items()},
+            "scales": {k: asdict(v) for k, v in self.scales.items()},
+            "means": self.means,
+            "classes": self.classes,
+            "reward_range": list(self.reward_range),
+            "reward_gain": self.reward_gain,
+            "penalty": self.penalty,
+            "smoothing": self.smoothing,
+            "channels": list(self.channels),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Transforms":
+        """The transforms of `to_dict`'s values."""
+        return cls(
+            LogSchema.from_dict(values["schema"], "transforms"),
+            tuple(Statistic(s["name"], tuple(s["by"]), s["of"]) for s in values["statistics"]),
+            {k: Vocabulary(tuple(v)) for k, v in values["vocabularies"].items()},
+            {k: Scale(**v) for k, v in values["scales"].items()},
+            values["means"],
+            values["classes"],
+            (values["reward_range"][0], values["reward_range"][1]),
+            values["reward_gain"],
+            values["penalty"],
+            values["smoothing"],
+            tuple(values["channels"]),
+        )
+
+    def save(self, path: str | Path) -> None:
+        Path(path).write_text(json.dumps(self.to_dict(), indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Transforms":
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def fits(self, journeys: Journeys) -> None:
+        """Raise where another log does not have the columns and channels that these transforms were fitted on."""
+        theirs = {f.name: f for f in journeys.schema.features}
+        missing = [f.name for f in self.schema.features if theirs.get(f.name) != f]
+        missing += [g.name for g in self.schema.gains if g.name not in {h.name for h in journeys.schema.gains}]
+        if missing:
+            raise UserError(
+                f"{journeys.path}: the run was trained with {', '.join(missing[:5])}, which this log lacks or declares "
+                "otherwise; prepare it with the schema of the run"
+            )
+        if self.channels != journeys.channels:
+            raise UserError(
+                f"{journeys.path}: channels {', '.join(journeys.channels)} differ from the run's "
+                f"{', '.join(self.channels)}; name them in the schema ( channels = [...] ) and prepare again"
+            )
+
+    def _category_columns(self) -> list[tuple[str, int]]:
+        found = [(f.name, self.vocabularies[f.name].size) for f in self.schema.features if f.name in self.vocabularies]
+        if self.schema.channel is not None:
+            found.append(("previous channel", FIRST + len(self.channels)))
+        return found
+
+    def _context(self) -> list[Any]:
+        return [f for f in self.schema.features if f.known == "after" and f.level == "step"]
+
+    def _raw(self, history: History, name: str, shape: tuple[int, ...]) -> Array:
+        if name in history.user:
+            return np.broadcast_to(np.asarray(history.user[name])[:, None], shape)
+        return history.before[name] if name in history.before else history.previous[name]
+
+    def _gain_input(self, name: str, raw: Array) -> Floats:
+        if name in self.scales:
+            return self.scales[name].encode(raw)
+        there = ~np.isnan(raw)
+        top = max(self.classes.get(name, 2) - 1, 1)
+        return np.stack([np.nan_to_num(raw) / top, there.astype(np.float64)], axis=-1)
+
+    def _statistic(self, s: Statistic, values: Floats) -> Floats:
+        if s.of is None:
+            return np.log1p(values)
+        count, total = values[..., 0::2], values[..., 1::2]
+        rate = (total + self.smoothing * self.means[s.of]) / (count + self.smoothing)
+        if s.of in self.scales:
+            rate = (rate - self.scales[s.of].mean) / self.scales[s.of].std
+        return np.concatenate([np.log1p(count), rate], axis=-1)
+
+
+def _missing(raw: Array) -> NDArray[np.bool_]:
+    return np.asarray(np.isnan(raw) if raw.dtype.kind == "f" else raw < 0)
+
+
+def _vocabulary(raw: Array, strings: list[str] | None, min_count: int) -> Vocabulary:
+    values, counts = np.unique(raw[~_missing(raw)], return_counts=True)
+    values = values[counts >= min_count]
+    if strings is not None:
+        return Vocabulary(tuple(sorted(strings[int(v)] for v in values)))
+    return Vocabulary(tuple(values.tolist()))
+
+
+def _scale(raw: Array) -> Scale:
+    values = raw.astype(np.float64)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return Scale(0.0, 1.0)
+    std = float(values.std())
+    return Scale(float(values.mean()), std if std > 1e-12 else 1.0)
+
+
+def _gaps(journeys: Journeys, rows: Array) -> Floats:
+    time = np.asarray(journeys.time, dtype=np.float64)
+    later = rows[rows > journeys.offsets[journeys.user_of_step[rows]]]
+    return np.maximum(time[later] - time[later - 1], 0.0)
+
+
+def _strings(history: History, name: str) -> list[str] | None:
+    found = history.categories.get(name)
+    return None if found is None else list(found)

@@ -1,0 +1,255 @@
+"""Views: batches of journeys as arrays, each value blank until it was known.
+
+A view gathers a batch from the memory maps with one vectorised index per column. It decides what a step may see: its own
+`before` features, what the step before brought if that was known by then (`previous`), and running statistics (`so_far`).
+The labels stand apart: the channel, gains, cost and `after` features of the step itself.
+
+Two ways to cut journeys longer than `length`:
+    "chunks"   overlapping pieces of `length` steps, each step labelled once with at least half a window of past (training)
+    "exact"    each labelled step is seen with the last `length` steps, as it would be when served (evaluation)
+Journeys of at most `length` steps are whole in both, and then both are the same.
+
+B segments, T steps, M channels, W statistic width, N steps of the store.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headrace.errors import UserError
+from headrace.journeys.seams import Bools, Floats, History, Integers
+from headrace.journeys.splits import Split
+from headrace.journeys.statistics import Statistic, default_statistics, running
+from headrace.journeys.store import Array, Journeys, ragged_rows
+
+Cut = Literal["chunks", "exact"]
+WHOLE = 256  # longest piece of a journey where no length is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B pieces of journeys with what is known at each step, and the labels beside it."""
+
+    history: History  # (B, T) and what belongs to it
+    label: Bools  # (B, T) the steps that count
+    rows: Integers  # (B, T) rows of the store, -1 on padding
+    channel: Integers  # (B, T), 0 on padding
+    gains: dict[str, Floats]  # (B, T) each, NaN where the log has none
+    cost: Floats | None  # (B, T), 0 on padding
+    context: dict[str, NDArray[Any]]  # (B, T) `after` features of the step itself
+    propensity: Floats | None  # (B, T), 1 on padding
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class View:
+    """Pieces of journeys with their labelled steps; `batches` gives them in an order that is a function of the seed."""
+
+    def __init__(
+        self,
+        journeys: Journeys,
+        labels: Bools,
+        length: int | None = None,
+        statistics: tuple[Statistic, ...] | None = None,
+        cut: Cut = "chunks",
+        so_far: dict[str, Floats] | None = None,
+        starts: Integers | None = None,
+    ):
+        """`labels` (N,) marks the steps that count; `starts` fixes the pieces (windows of `length` steps from there).
+
+        `so_far` may hand in statistics that were computed before, so that several views share them.
+        """
+        self.journeys = journeys
+        self.length = length or WHOLE
+        self.statistics = default_statistics(journeys.schema) if statistics is None else statistics
+        self.so_far = running(journeys, self.statistics) if so_far is None else so_far
+        if starts is not None:
+            self.start = np.asarray(starts, dtype=np.int64)
+            self.steps = np.full(len(starts), self.length, dtype=np.int64)
+            self.first_label = np.zeros(len(starts), dtype=np.int64)
+        else:
+            self.start, self.steps, self.first_label = _pieces(journeys, labels, self.length, cut)
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def n_labels(self) -> int:
+        """How many steps count."""
+        return int(self.labels.sum())
+
+    def batch(self, pieces: Array) -> Batch:
+        """The pieces of these indices as one batch, padded to the longest of them."""
+        pieces = np.asarray(pieces, dtype=np.int64)
+        steps = self.steps[pieces]
+        t = np.arange(int(steps.max()))
+        mask = t < steps[:, None]  # (B, T)
+        rows = np.where(mask, self.start[pieces, None] + t, -1)
+        label = mask & (t >= self.first_label[pieces, None]) & self.labels[rows]
+        return gather(self.journeys, rows, mask, label, self.so_far)
+
+    def batches(self, size: int, seed: int | None = None) -> Iterator[Batch]:
+        """All pieces, `size` at a time; in order without a seed, else shuffled, pieces of like length together."""
+        if seed is None:
+            for first in range(0, len(self), size):
+                yield self.batch(np.arange(first, min(first + size, len(self))))
+            return
+        rng = np.random.default_rng(seed)
+        order = rng.permutation(len(self))
+        bucket = 32 * size
+        found = []
+        for first in range(0, len(order), bucket):
+            part = order[first : first + bucket]
+            part = part[np.argsort(self.steps[part], kind="stable")]
+            found += [part[k : k + size] for k in range(0, len(part), size)]
+        for k in rng.permutation(len(found)):
+            yield self.batch(found[k])
+
+
+def view(
+    journeys: Journeys,
+    split: Split,
+    part: str,
+    length: int | None = None,
+    statistics: tuple[Statistic, ...] | None = None,
+    cut: Cut = "chunks",
+    so_far: dict[str, Floats] | None = None,
+) -> View:
+    """The view of one part of a split; under `paper` its sampled windows, as they were drawn."""
+    if part not in split.parts:
+        split.rows(part)
+    starts = None if split.windows is None else split.windows[part]
+    if starts is not None:
+        length = split.window_length
+    return View(journeys, split.parts[part], length, statistics, cut, so_far, starts)
+
+
+def histories(
+    journeys: Journeys, rows: Array, steps: int = 20, statistics: tuple[Statistic, ...] | None = None
+) -> History:
+    """The History before each of these rows: the user's last `steps` steps, the row itself the last."""
+    rows = np.asarray(rows, dtype=np.int64)
+    if len(rows) and (rows.min() < 0 or rows.max() >= journeys.n_steps):
+        raise UserError(f"{journeys.path}: row {rows.max()} asked for, the log has rows 0 to {journeys.n_steps - 1}")
+    chosen = default_statistics(journeys.schema) if statistics is None else statistics
+    first = np.maximum(rows - steps + 1, journeys.offsets[journeys.user_of_step[rows]])
+    t = np.arange(steps)
+    mask = t < (rows - first + 1)[:, None]
+    index = np.where(mask, first[:, None] + t, -1)
+    return gather(journeys, index, mask, mask, running(journeys, chosen)).history
+
+
+def gather(journeys: Journeys, rows: Integers, mask: Bools, label: Bools, so_far: dict[str, Floats]) -> Batch:
+    """The batch of these rows (B, T), -1 being padding. The one place that decides what a step may see."""
+    schema = journeys.schema
+    safe = np.maximum(rows, 0)
+    flat, where = np.unique(safe, return_inverse=True)  # each row is read once from the map
+    where = where.reshape(rows.shape)
+
+    def column(name: str) -> Array:
+        return np.asarray(journeys.column(name)[flat])[where]
+
+    users = journeys.user_of_step[safe[:, 0]] if len(rows) else np.zeros(0, dtype=np.int64)
+    earlier = np.maximum(safe - 1, 0)
+    has_previous = mask & (safe > journeys.offsets[users][:, None])
+    before_flat, before_where = np.unique(earlier, return_inverse=True)
+    before_where = before_where.reshape(rows.shape)
+
+    def previous(name: str) -> Array:
+        return np.asarray(journeys.column(name)[before_flat])[before_where]
+
+    if journeys.time is not None:
+        now, then = np.asarray(column("time"), np.float64), np.asarray(previous("time"), np.float64)
+    else:
+        now, then = safe.astype(np.float64), earlier.astype(np.float64)
+    seen = has_previous & (then < now)  # steps at the same time happen together
+
+    def typed(name: str, values: Array) -> Array:
+        return values.astype(np.int64 if name in journeys.categories else np.float64)
+
+    before: dict[str, Array] = {}
+    brought: dict[str, Array] = {}
+    context: dict[str, Array] = {}
+    static: dict[str, Array] = {}
+    for f in schema.features:
+        if f.level == "user":
+            static[f.name] = typed(f"user/{f.name}", journeys.column(f"user/{f.name}")[users])
+            continue
+        name = f"feature/{f.name}"
+        if f.known == "before":
+            before[f.name] = _blank(typed(name, column(name)), ~mask)
+        else:
+            brought[f.name] = _blank(typed(name, previous(name)), ~seen)
+            context[f.name] = _blank(typed(name, column(name)), ~mask)
+    if schema.channel is not None:
+        brought["channel"] = _blank(previous("channel").astype(np.int64), ~seen)
+    gains: dict[str, Floats] = {}
+    for g in schema.gains:
+        gains[g.name] = _blank(column(f"gain/{g.name}").astype(np.float64), ~mask)
+        if g.known == "never":
+            continue
+        known = seen
+        if g.known.startswith("at:"):
+            at = np.asarray(previous(f"known_at/{g.name}"), dtype=np.float64)
+            known = seen & (np.maximum(then, np.where(np.isnan(at), np.inf, at)) < now)
+        brought[g.name] = _blank(previous(f"gain/{g.name}").astype(np.float64), ~known)
+    cost = None
+    if schema.cost is not None:
+        cost = np.where(mask, column("cost"), 0.0)
+        brought["cost"] = _blank(previous("cost").astype(np.float64), ~seen)
+    propensity = np.where(mask, column("propensity"), 1.0) if journeys.has("propensity") else None
+    running_values = {name: np.where(mask[..., None], values[safe], 0.0) for name, values in so_far.items()}
+    channel = (
+        np.where(mask, column("channel"), 0).astype(np.int64) if schema.channel is not None else np.zeros_like(rows)
+    )
+    history = History(before, brought, running_values, static, mask, None, _categories(journeys))
+    return Batch(history, label, rows, channel, gains, cost, context, propensity)
+
+
+def _blank(values: Array, where: Bools) -> Array:
+    """The values with NaN (numbers) or -1 (codes) where they were not known."""
+    return np.where(where, np.nan if values.dtype.kind == "f" else -1, values)
+
+
+def _categories(journeys: Journeys) -> dict[str, list[str]]:
+    return {k.split("/", 1)[1]: v for k, v in journeys.categories.items() if k.startswith(("feature/", "user/"))}
+
+
+def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[Integers, Integers, Integers]:
+    """First row, number of steps and first labelled step of each piece that holds a label."""
+    offsets = journeys.offsets
+    rows = np.flatnonzero(labels)
+    users = np.unique(journeys.user_of_step[rows])
+    last = np.searchsorted(rows, offsets[users + 1]) - 1
+    end = rows[last] + 1  # steps after the last label are of no use
+    used = end - offsets[users]
+    short = used <= length
+    start, steps, first = [offsets[users[short]]], [used[short]], [np.zeros(int(short.sum()), dtype=np.int64)]
+    long = np.flatnonzero(~short)
+    if len(long) and cut == "exact":
+        start.append(offsets[users[long]])
+        steps.append(np.full(len(long), length))
+        first.append(np.zeros(len(long), dtype=np.int64))
+        tail = ragged_rows(offsets[users[long]] + length, used[long] - length)
+        tail = tail[labels[tail]]
+        start.append(tail - length + 1)
+        steps.append(np.full(len(tail), length))
+        first.append(np.full(len(tail), length - 1))
+    elif len(long):
+        stride = max(length // 2, 1)
+        count = 1 + -(-(used[long] - length) // stride)
+        piece = ragged_rows(np.zeros(len(long), dtype=np.int64), count)
+        begin = np.repeat(offsets[users[long]], count) + piece * stride
+        start.append(begin)
+        steps.append(np.minimum(length, np.repeat(end[long], count) - begin))
+        first.append(np.where(piece == 0, 0, length - stride))
+    begin, size, label_from = np.concatenate(start), np.concatenate(steps), np.concatenate(first)
+    counted = np.concatenate([[0], np.cumsum(labels)])
+    has_label = counted[begin + size] > counted[begin + label_from]
+    order = np.argsort(begin[has_label], kind="stable")
+    return begin[has_label][order], size[has_label][order], label_from[has_label][order]

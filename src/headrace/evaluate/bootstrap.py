@@ -94,7 +94,7 @@ def interval(drawn: Floats, groups: int, reflect: bool = False) -> Interval:
     low, high = (float(v) for v in np.percentile(defined, (2.5, 97.5)))
     if reflect:
         low, high = 2 * value - high, 2 * value - low
-    return Interval(value, low, high)
+    return Interval(value, min(low, value), max(high, value))  # a biased figure may lie beyond its resamples
 
 
 def ratio(numerator: Floats, denominator: Floats | None, codes: Integers, groups: int) -> Metric:

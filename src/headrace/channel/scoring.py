@@ -12,7 +12,7 @@ import numpy as np
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors, predict_floors
-from headrace.evaluate.metrics import Predicted, calibration_curve
+from headrace.evaluate.metrics import Predicted, calibration
 from headrace.evaluate.results import Record, Source, score
 from headrace.evaluate.targets import Target, steps_of
 from headrace.journeys.seams import Bools, Integers
@@ -86,7 +86,7 @@ def evaluate(
         records += found.records
         if steps.kind == "binary":
             name = f"{target.prefix}/{target.name}"
-            curves[name] = calibration_curve(steps, ours)
+            curves[name] = calibration(steps, ours)
     return Evaluation(records, curves)
 
 

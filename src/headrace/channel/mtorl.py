@@ -7,9 +7,9 @@
     r^  = decoder(s~ [, channel [, context]])                            the gain                         (12)
     L   = L_policy + mu L_reward + lambda L_preference                                                    (16)
 
-Where the paper's print is corrected (docs/mtorl.md tells each): the channel, gain, cost and `after` features of step t
-enter at t + 1; the binary cross-entropy is (1 - r) log(1 - r^) in (14); (15) averages over valid steps and ranks journeys
-by mean reward per step; the dilated index of (5) is t - d * i; biases are shared over time.
+Where the paper's print is corrected (docs/mtorl.md tells each): the channel, gain, cost and `after` features of step
+t enter at t + 1; the binary cross-entropy is (1 - r) log(1 - r^) in (14); (15) averages over valid steps and ranks
+journeys by mean reward per step; the dilated index of (5) is t - d * i; biases are shared over time.
 
 B journeys, T steps, M channels, D width, G reward targets, n labelled steps.
 """
@@ -166,7 +166,8 @@ class Network(nn.Module):
             n = n + self.read_context(self.context(*context))
         for layer in self.decoder:
             n = self.dropout(F.leaky_relu(layer(F.leaky_relu(n)))) + n
-        return self.reward(n)
+        out: Tensor = self.reward(n)
+        return out
 
     def decode_channels(self, read: Tensor) -> Tensor:
         """The reward of each candidate channel: (..., D) -> (..., M, outputs)."""
@@ -539,8 +540,8 @@ class MTORLPolicy:
         if histories.allowed is not None:
             scores = np.where(histories.allowed, scores, -np.inf)
         if self.stochastic:
-            return softmax(scores, axis=1)
-        return np.eye(scores.shape[1])[scores.argmax(axis=1)]
+            return np.asarray(softmax(scores, axis=1))
+        return np.asarray(np.eye(scores.shape[1])[scores.argmax(axis=1)])
 
     def act(self, histories: History, rng: np.random.Generator) -> Decisions:
         p = self.probabilities(histories)
@@ -551,7 +552,7 @@ class MTORLPolicy:
     def log_prob(self, histories: History, actions: NDArray[Any]) -> Floats:
         p = self.probabilities(histories)[np.arange(len(histories)), actions]
         with np.errstate(divide="ignore"):
-            return np.log(p)
+            return np.asarray(np.log(p))
 
 
 def reward_weights(schema: LogSchema, config: MTORLConfig) -> dict[str, float] | None:

@@ -1,15 +1,16 @@
 """Running statistics: what a journey, or a whole log, has shown so far. Declared once, with two faces.
 
-`running` computes a statistic for every step of a log at once; `Memory` (memory.py) updates it step by step. Both count
-the same: a value enters the statistic of a step if and only if it was known strictly before that step's time, of any part
-of the log, as production would have it. Without a clock the order within the user stands for time.
+`running` computes a statistic for every step of a log at once; `Memory` (memory.py) updates it step by step. Both
+count the same: a value enters the statistic of a step if and only if it was known strictly before that step's time, of
+any part of the log, as production would have it. Without a clock the order within the user stands for time.
 
-Sums are kept as integers of 2^-20, so that they are exact and do not depend on the order in which outcomes arrive: the two
-faces agree bit for bit.
+Sums are kept as integers of 2^-20, so that they are exact and do not depend on the order in which outcomes arrive: the
+two faces agree bit for bit.
 
 N steps, W values a step (1 for counts, 2 for a gain's count and sum; M times as many when kept for each channel).
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ class Statistic:
 
 
 def default_statistics(schema: LogSchema) -> tuple[Statistic, ...]:
-    """The user's own counts and gains so far, and the same for each channel; gains that are labels only are left out."""
+    """The user's own counts and gains so far, and the same for each channel; labels only are left out."""
     if schema.user is None:
         return ()
     found = [Statistic("steps", ("user",))]
@@ -86,7 +87,7 @@ def fixed(values: Array) -> NDArray[np.int64]:
 
 
 def running(journeys: Journeys, statistics: tuple[Statistic, ...]) -> dict[str, Floats]:
-    """Each statistic as known at each step, (N, W), and the gap since the user's last step, (N, 1), where there is a clock."""
+    """Each statistic as known at each step, (N, W); with a clock also the gap since the user's last step, (N, 1)."""
     check(statistics, journeys.schema)
     channels = len(journeys.channels)
     out = {s.name: np.empty((journeys.n_steps, s.width(channels))) for s in statistics}
@@ -112,7 +113,7 @@ def user_chunks(journeys: Journeys, steps: int = CHUNK_STEPS) -> list[tuple[int,
         after = int(np.searchsorted(journeys.offsets, bounds[-1] + steps, side="left"))
         end = int(journeys.offsets[min(after, journeys.n_users)])
         bounds.append(end)
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))
 
 
 def clock(journeys: Journeys, rows: slice) -> Floats:

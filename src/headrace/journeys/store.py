@@ -50,7 +50,8 @@ class Journeys:
         self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
         if self.manifest.get("format") != FORMAT:
             raise UserError(
-                f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; prepare the log again"
+                f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; "
+                "prepare the log again"
             )
         self.schema = LogSchema.from_dict(self.manifest["schema"], str(manifest))
         self.categories: dict[str, list[str]] = self.manifest["categories"]
@@ -68,7 +69,8 @@ class Journeys:
         return self.n_steps
 
     def __repr__(self) -> str:
-        return f"Journeys({str(self.path)!r}: {self.n_users:,} users, {self.n_steps:,} steps, {len(self.channels)} channels)"
+        counts = f"{self.n_users:,} users, {self.n_steps:,} steps, {len(self.channels)} channels"
+        return f"Journeys({str(self.path)!r}: {counts})"
 
     @property
     def column_names(self) -> tuple[str, ...]:
@@ -97,7 +99,8 @@ class Journeys:
         """(N,) index into `channels`."""
         if not self.has("channel"):
             raise UserError(
-                f"{self.path}: the schema {self.schema.name!r} names no channel; add  channel = COLUMN  and prepare again"
+                f"{self.path}: the schema {self.schema.name!r} names no channel; "
+                "add  channel = COLUMN  and prepare again"
             )
         return self.column("channel")
 
@@ -208,7 +211,7 @@ class JourneysWriter:
             self._files[name] = (self._folder / file).open("wb")
             self._hashes[name] = hashlib.blake2b(digest_size=16)
         data = np.ascontiguousarray(values, dtype=entry["dtype"])
-        view = memoryview(data).cast("B") if data.size else b""
+        view = data.view(np.uint8).data if data.size else b""
         self._files[name].write(view)
         self._hashes[name].update(view)
         entry["length"] += len(values)
@@ -252,11 +255,11 @@ def swap_in(folder: Path, target: Path) -> None:
     """Put a finished folder in the place of `target`, so that a reader sees the old one or the new one."""
     if target.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent))
-        os.rename(target, old / "was")
-        os.rename(folder, target)
+        target.rename(old / "was")
+        folder.rename(target)
         shutil.rmtree(old, ignore_errors=True)
     else:
-        os.rename(folder, target)
+        folder.rename(target)
 
 
 def subset(journeys: Journeys, users: Iterable[int] | Array, path: str | Path) -> Journeys:

@@ -1,8 +1,8 @@
 """Transforms: from a log's raw values to the numbers a network reads. Fitted on training steps, saved, never refitted.
 
 Categories become ids (0 padding, 1 unknown, 2 not known yet, 3 and up the values seen in training); numbers are
-standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed rates
-(sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
+standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed
+rates (sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
 
 B journeys, T steps, M channels, C category columns, F number columns.
 """
@@ -89,9 +89,10 @@ class Transforms:
     scales: dict[str, Scale]  # numeric features, cost and continuous gains, by name; the gap as "gap"
     means: dict[str, float]  # training mean of each gain
     classes: dict[str, int]  # number of classes of each gain of kind classes
+    reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
-    reward_gain: str | None
     penalty: float  # s of equation (3)
+    min_count: int = 2  # a category seen less often in training is unknown
     smoothing: float = 5.0  # k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
 
@@ -100,13 +101,16 @@ class Transforms:
         cls,
         journeys: Journeys,
         rows: Array,
-        reward_gain: str | None = None,
+        reward_weights: dict[str, float] | None = None,
         penalty: float = 0.5,
         statistics: tuple[Statistic, ...] | None = None,
         embed: bool = True,
         min_count: int = 2,
     ) -> "Transforms":
         """Fit on `rows`, the training steps. `embed = False` reads categories stored as numbers as numbers.
+
+        The reward is the weighted sum of gains less `penalty` times the cost, min-max scaled (equations 3 and 18); by
+        default the first gain that is not a label only.
 
         A category seen fewer than `min_count` times is unknown, so that the unknown id is trained too.
         """
@@ -135,16 +139,26 @@ class Transforms:
             scales["cost"] = _scale(cost)
         if journeys.time is not None and schema.user is not None:
             scales[GAP] = _scale(np.log1p(_gaps(journeys, rows)))
-        chosen = (
-            next((g.name for g in schema.gains if g.known != "never"), None) if reward_gain is None else reward_gain
-        )
+        if reward_weights is None:
+            reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
         low, high = 0.0, 1.0
-        if chosen is not None:
-            reward = np.asarray(journeys.gain(chosen)[rows], dtype=np.float64) - penalty * cost
-            low, high = (float(np.nanmin(reward)), float(np.nanmax(reward))) if len(reward) else (0.0, 1.0)
+        if reward_weights and len(rows):
+            gains = sum(w * np.asarray(journeys.gain(g)[rows], dtype=np.float64) for g, w in reward_weights.items())
+            reward = np.asarray(gains - penalty * cost)
+            low, high = float(np.nanmin(reward)), float(np.nanmax(reward))
         used = default_statistics(schema) if statistics is None else statistics
         return cls(
-            schema, used, vocabularies, scales, means, classes, (low, high), chosen, penalty, channels=journeys.channels
+            schema,
+            used,
+            vocabularies,
+            scales,
+            means,
+            classes,
+            reward_weights,
+            (low, high),
+            penalty,
+            min_count,
+            channels=journeys.channels,
         )
 
     @property
@@ -158,14 +172,13 @@ class Transforms:
         channels = len(self.channels)
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
         n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
-        n += 2 * (self.reward_input is not None) + 2 * (GAP in self.scales)
+        n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
         return n + sum(s.width(channels) for s in self.statistics)
 
     @property
-    def reward_input(self) -> str | None:
-        """The gain whose penalised reward is an input of the next step; None where it is a label only."""
-        known = self.reward_gain is not None and self.schema.gain(self.reward_gain).known != "never"
-        return self.reward_gain if known else None
+    def reward_is_input(self) -> bool:
+        """Whether the last step's reward may be read: not where one of its gains is a label only."""
+        return bool(self.reward_weights) and all(self.schema.gain(g).known != "never" for g in self.reward_weights)
 
     @property
     def context_cardinalities(self) -> list[int]:
@@ -175,10 +188,11 @@ class Transforms:
     def context_width(self) -> int:
         return 2 * sum(f.name in self.scales for f in self._context())
 
-    def reward(self, gain: Array, cost: Array | None) -> Floats:
-        """Equation (3): min-max of gain - s * cost, NaN where the gain is not known."""
+    def reward(self, gains: dict[str, Array], cost: Array | None) -> Floats:
+        """Equations (3) and (18): the min-max scaled weighted gains less s * cost; NaN where a gain is not known."""
         low, high = self.reward_range
-        total = np.asarray(gain, dtype=np.float64) - (self.penalty * cost if cost is not None else 0.0)
+        total = sum(w * np.asarray(gains[g], dtype=np.float64) for g, w in self.reward_weights.items())
+        total = np.asarray(total - (self.penalty * cost if cost is not None else 0.0))
         return np.asarray(np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0), dtype=np.float64)
 
     def encode(self, history: History) -> Encoded:
@@ -198,38 +212,23 @@ class Transforms:
                 numbers.append(self._gain_input(g.name, history.previous[g.name]))
         if self.schema.cost is not None:
             numbers.append(self.scales["cost"].encode(history.previous["cost"]))
-        if self.reward_input is not None:
-            r = self.reward(history.previous[self.reward_input], history.previous.get("cost"))
+        if self.reward_is_input:
+            r = self.reward(history.previous, history.previous.get("cost"))
             numbers.append(np.stack([np.nan_to_num(r), (~np.isnan(r)).astype(np.float64)], axis=-1))
         if GAP in self.scales:
             numbers.append(self.scales[GAP].encode(np.log1p(np.maximum(history.so_far[GAP][..., 0], 0.0))))
         numbers += [self._statistic(s, history.so_far[s.name]) for s in self.statistics]
-        mask = history.mask
-        id_array = np.stack(ids, axis=-1) if ids else np.zeros((*shape, 0), dtype=np.int64)
-        number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*shape, 0))
-        return Encoded(
-            np.where(mask[..., None], id_array, PADDING),
-            np.where(mask[..., None], number_array, 0.0).astype(np.float32),
-            mask,
-        )
+        return _assemble(ids, numbers, history.mask)
 
     def encode_context(self, batch: Batch) -> Encoded:
         """The `after` features of the step itself: what the decision brought, without its gains and cost."""
-        shape = batch.history.mask.shape
         ids, numbers = [], []
         for f in self._context():
             if f.name in self.vocabularies:
                 ids.append(self.vocabularies[f.name].encode(batch.context[f.name], _strings(batch.history, f.name)))
             else:
                 numbers.append(self.scales[f.name].encode(batch.context[f.name]))
-        mask = batch.history.mask
-        id_array = np.stack(ids, axis=-1) if ids else np.zeros((*shape, 0), dtype=np.int64)
-        number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*shape, 0))
-        return Encoded(
-            np.where(mask[..., None], id_array, PADDING),
-            np.where(mask[..., None], number_array, 0.0).astype(np.float32),
-            mask,
-        )
+        return _assemble(ids, numbers, batch.history.mask)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -240,9 +239,10 @@ class Transforms:
             "scales": {k: asdict(v) for k, v in self.scales.items()},
             "means": self.means,
             "classes": self.classes,
+            "reward_weights": self.reward_weights,
             "reward_range": list(self.reward_range),
-            "reward_gain": self.reward_gain,
             "penalty": self.penalty,
+            "min_count": self.min_count,
             "smoothing": self.smoothing,
             "channels": list(self.channels),
         }
@@ -257,9 +257,10 @@ class Transforms:
             {k: Scale(**v) for k, v in values["scales"].items()},
             values["means"],
             values["classes"],
+            values["reward_weights"],
             (values["reward_range"][0], values["reward_range"][1]),
-            values["reward_gain"],
             values["penalty"],
+            values["min_count"],
             values["smoothing"],
             tuple(values["channels"]),
         )
@@ -318,6 +319,16 @@ class Transforms:
         return np.concatenate([np.log1p(count), rate], axis=-1)
 
 
+def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_]) -> Encoded:
+    id_array = np.stack(ids, axis=-1) if ids else np.zeros((*mask.shape, 0), dtype=np.int64)
+    number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*mask.shape, 0))
+    return Encoded(
+        np.where(mask[..., None], id_array, PADDING),
+        np.where(mask[..., None], number_array, 0.0).astype(np.float32),
+        mask,
+    )
+
+
 def _missing(raw: Array) -> NDArray[np.bool_]:
     return np.asarray(np.isnan(raw) if raw.dtype.kind == "f" else raw < 0)
 
@@ -342,7 +353,7 @@ def _scale(raw: Array) -> Scale:
 def _gaps(journeys: Journeys, rows: Array) -> Floats:
     time = np.asarray(journeys.time, dtype=np.float64)
     later = rows[rows > journeys.offsets[journeys.user_of_step[rows]]]
-    return np.maximum(time[later] - time[later - 1], 0.0)
+    return np.asarray(np.maximum(time[later] - time[later - 1], 0.0))
 
 
 def _strings(history: History, name: str) -> list[str] | None:

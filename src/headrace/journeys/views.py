@@ -1,11 +1,11 @@
 """Views: batches of journeys as arrays, each value blank until it was known.
 
-A view gathers a batch from the memory maps with one vectorised index per column. It decides what a step may see: its own
-`before` features, what the step before brought if that was known by then (`previous`), and running statistics (`so_far`).
-The labels stand apart: the channel, gains, cost and `after` features of the step itself.
+A view gathers a batch from the memory maps with one vectorised index per column. It decides what a step may see: its
+own `before` features, what the step before brought if that was known by then (`previous`), and running statistics
+(`so_far`). The labels stand apart: the channel, gains, cost and `after` features of the step itself.
 
 Two ways to cut journeys longer than `length`:
-    "chunks"   overlapping pieces of `length` steps, each step labelled once with at least half a window of past (training)
+    "chunks"   overlapping pieces of `length` steps, each step labelled once, half a window of past or more (training)
     "exact"    each labelled step is seen with the last `length` steps, as it would be when served (evaluation)
 Journeys of at most `length` steps are whole in both, and then both are the same.
 

@@ -1,0 +1,1 @@
+"""Channel methods: which channel next, and what it will bring. One method, one file."""

@@ -1,0 +1,16 @@
+"""What a channel method says of each labelled step. n steps, M channels."""
+
+from dataclasses import dataclass, field
+
+from headrace.journeys.seams import Floats, Integers
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Per step of `rows`: the next channel's probabilities, and each gain (and the cost) in its own unit."""
+
+    rows: Integers  # (n,) rows of the journeys
+    action: Floats  # (n, M)
+    reward: dict[str, Floats] = field(default_factory=dict)  # (n,) before the decision
+    reward_by_channel: dict[str, Floats] = field(default_factory=dict)  # (n, M) for each candidate channel
+    reward_in_context: dict[str, Floats] = field(default_factory=dict)  # (n,) given the channel and its context

@@ -1,0 +1,93 @@
+"""Recommendations: for each user the channel to advertise on next, what it should bring and cost, and the users' order.
+
+U users, M channels.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import polars as pl
+
+from headrace.channel.predictions import Predictions
+from headrace.errors import UserError
+from headrace.journeys.seams import Bools, Floats
+from headrace.journeys.store import Journeys
+from headrace.journeys.views import View
+
+
+class Recommender(Protocol):
+    """What recommending needs of a method."""
+
+    name: str
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+    @property
+    def penalty(self) -> float: ...
+
+    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
+
+    def predict_next(self, journeys: Journeys) -> Predictions: ...
+
+
+def recommend(
+    method: Recommender,
+    journeys: Journeys,
+    budget: float | None = None,
+    by: str = "value",
+    progress: Callable[[str], None] | None = None,
+) -> pl.DataFrame:
+    """One row a user, best first: user, channel, expected gain and cost, propensity, rank.
+
+    The channel is the one of the largest expected gain less s * cost (`by = "value"`), or the logged policy's imitation
+    ( `by = "policy"` ), and users stand in the order of that value (user-level allocation, section 3.7.2). `budget`, in
+    the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is refused.
+    """
+    if by not in ("value", "policy"):
+        raise UserError(f"recommend: by = {by!r}, expected 'value' or 'policy'")
+    schema = journeys.schema
+    if budget is not None and schema.cost is None:
+        raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
+    if budget is not None and budget < 0:
+        raise UserError(f"recommend: budget {budget}, expected 0 or more")
+    if not method.reward_gains:
+        raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
+    found = method.predict_next(journeys)
+    gain = sum((found.reward_by_channel[g] for g in method.reward_gains), np.zeros_like(found.action))  # (U, M)
+    cost = found.reward_by_channel.get("cost")
+    cost = np.zeros_like(gain) if cost is None else np.maximum(cost, 0.0)
+    value: Floats = gain - method.penalty * cost
+    choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
+    at = np.arange(len(choice))
+    order = np.argsort(-value[at, choice], kind="stable")
+    table = pl.DataFrame(
+        {
+            "user": journeys.users,
+            "channel": np.asarray(journeys.channels)[choice],
+            "expected_gain": gain[at, choice],
+            "expected_cost": cost[at, choice],
+            "propensity": np.ones(len(choice)),  # the choice is deterministic
+            "logged_share": found.action[at, choice],  # how often the log's own policy would choose so
+        }
+    )[order]
+    table = table.with_columns(pl.int_range(1, pl.len() + 1).alias("rank"))
+    if budget is not None:
+        table = table.filter(pl.col("expected_cost").cum_sum() <= budget)
+    return table
+
+
+def save(table: pl.DataFrame, path: str | Path) -> None:
+    """Write recommendations as parquet or csv, by the file's ending; whole or not at all."""
+    path = Path(path)
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    if path.suffix == ".csv":
+        table.write_csv(beside)
+    else:
+        table.write_parquet(beside)
+    beside.replace(path)

@@ -1,0 +1,126 @@
+"""What a fitted channel method is worth as a predictor, beside every floor on the same steps.
+
+n labelled steps, M channels.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from headrace.channel.predictions import Predictions
+from headrace.errors import UserError
+from headrace.evaluate.floors import fit_floors, predict_floors
+from headrace.evaluate.metrics import Predicted, calibration
+from headrace.evaluate.results import Record, Source, score
+from headrace.evaluate.targets import Target, steps_of
+from headrace.journeys.seams import Bools, Integers
+from headrace.journeys.splits import Split
+from headrace.journeys.store import Journeys
+from headrace.journeys.views import View, view
+
+
+class ChannelMethod(Protocol):
+    """What scoring needs of a method."""
+
+    name: str
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The records of results.json and the calibration curves of the page."""
+
+    records: list[Record]
+    calibration: dict[str, list[dict[str, Any]]]
+
+
+def evaluate(
+    method: ChannelMethod,
+    journeys: Journeys,
+    split: Split,
+    part: str = "test",
+    other: Journeys | None = None,
+    dataset: str | None = None,
+    leaky: bool = False,
+    floors: Sequence[str] | None = None,
+    seed: int | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Score a method and the floors on a part of its split, or on all steps of `other`, a log of the same schema.
+
+    Floors are fitted on the split's training steps. `floors` names those wanted; () for none. Metrics carry the
+    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
+    """
+    log = journeys if other is None else other
+    index = None
+    if other is not None:
+        steps_view = View(other, np.ones(other.n_steps, dtype=np.bool_), method.length, cut="exact")
+        part = "all"
+    else:
+        steps_view = view(journeys, split, part, method.length, cut="exact")
+    predictions = method.predict(log, steps_view)
+    rows = predictions.rows
+    if split.windows is not None and other is None:
+        index = np.arange(len(rows)) % (split.window_length or 1)
+    if not len(rows):
+        raise UserError(f"{log.path}: no step to evaluate in part {part}")
+    source = Source(
+        dataset or log.schema.name, split.protocol, part, seed if seed is not None else split.seed, leaky=leaky
+    )
+    records: list[Record] = []
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for target in wanted(method, log):
+        if not target.known(log, rows).any():
+            continue
+        steps = steps_of(log, rows, target, index)
+        ours = Predicted(_values(predictions, target, log, target.known(log, rows)), rows=steps.rows)
+        table: dict[str, Predicted | str] = {method.name: ours}
+        if floors is None or len(floors):
+            fitted = fit_floors(journeys, split, [target], floors, split.seed, progress)[target]
+            assert steps.rows is not None
+            table |= predict_floors(fitted, steps.rows, other)
+        found = score(_of(source, target, method), target.prefix, steps, table, models=[method.name], seed=split.seed)
+        records += found.records
+        if steps.kind == "binary":
+            name = f"{target.prefix}/{target.name}"
+            curves[name] = calibration(steps, ours)
+    return Evaluation(records, curves)
+
+
+def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
+    """The targets of a table: the channel, the reward's gains in three conditionings, other binary gains in one."""
+    found = [Target("action")] if journeys.schema.channel is not None else []
+    for gain in journeys.schema.gains:
+        if gain.name in method.reward_gains:
+            found += [Target(gain.name), Target(gain.name, "channel"), Target(gain.name, "context")]
+        elif gain.kind == "binary":
+            found.append(Target(gain.name))
+    return found
+
+
+def _of(source: Source, target: Target, method: ChannelMethod) -> Source:
+    """Gains other than the reward's first carry their name as setting."""
+    if target.name == "action" or target.name == next(iter(method.reward_gains), None):
+        return source
+    setting = source.setting | {"gain": target.name}
+    return Source(source.dataset, source.protocol, source.part, source.seed, setting, source.leaky)
+
+
+def _values(predictions: Predictions, target: Target, log: Journeys, known: Bools) -> Any:
+    if target.name == "action":
+        return predictions.action
+    if target.given == "before":
+        return predictions.reward[target.name][known]
+    if target.given == "context":
+        return predictions.reward_in_context[target.name][known]
+    chosen: Integers = np.asarray(log.channel)[predictions.rows].astype(np.int64)
+    return predictions.reward_by_channel[target.name][np.arange(len(chosen)), chosen][known]

@@ -1,0 +1,134 @@
+"""headrace data: from any log to journeys, and whether a split of them leaks."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.table import Table
+
+from headrace.cli.console import out, progress
+from headrace.cli.settings import open_journeys
+from headrace.errors import Refused, UserError
+from headrace.evaluate.bootstrap import Interval
+from headrace.evaluate.results import Source, record, save
+from headrace.journeys.audit import audit, has_leak
+from headrace.journeys.fetch import fetch
+from headrace.journeys.inspect import describe, inspect, write_draft
+from headrace.journeys.prepare import prepare
+from headrace.learn.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Inspect:
+    """Draft a schema for a log: what each column seems to be, and why. Correct the draft, then prepare."""
+
+    file: tyro.conf.Positional[Path]
+    """parquet, csv or tsv (.gz, .zst)"""
+    out: Path | None = None
+    """Where the draft goes; default: FILE with the ending .schema.toml, in this folder."""
+
+    def run(self) -> None:
+        drafted = inspect(self.file)
+        target = self.out or Path(f"{self.file.name.split('.')[0]}.schema.toml")
+        if target.exists():
+            raise UserError(f"{target}: exists; choose another --out, so that no corrected schema is lost")
+        write_draft(drafted, target)
+        rows = describe(drafted)
+        table = Table(*rows[0], title=str(self.file))
+        for row in rows:
+            table.add_row(*(str(v) for v in row.values()))
+        out.print(table)
+        out.print(
+            f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Turn a log into journeys: checked, sorted, columnar, memory-mapped."""
+
+    source: tyro.conf.Positional[Path]
+    """A file, or a folder in the published layout."""
+    schema: str
+    """A layout's name or a TOML file."""
+    out: Path
+    """The new journeys folder."""
+    keep_duplicates: bool = False
+    """Keep rows that are equal in every column."""
+
+    def run(self) -> None:
+        with progress("preparing") as tell:
+            journeys = prepare(self.source, self.schema, self.out, self.keep_duplicates, tell)
+        counts = f"{journeys.n_users:,} users, {journeys.n_steps:,} steps"
+        out.print(f"{self.out}: {counts}, fingerprint {journeys.fingerprint[:12]}")
+        for name, value in journeys.manifest["notes"].items():
+            if isinstance(value, int):
+                out.print(f"  {name.replace('_', ' ')}: {value:,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Look for leaks between the parts of a split; exit code 3 where there is one the protocol does not declare."""
+
+    journeys: tyro.conf.Positional[Path]
+    """A journeys folder, or a raw log of a known layout."""
+    protocol: str = "honest"
+    """honest | users | temporal | time | paper"""
+    seed: int = 0
+    """Of the split."""
+    fold: int | None = None
+    """0 to 4: one of five folds over the users."""
+    schema: str | None = None
+    """Of JOURNEYS where that is a raw log."""
+    out: Path | None = None
+    """A folder for audit.json and results.json."""
+
+    def run(self) -> None:
+        journeys = open_journeys(self.journeys, self.schema)
+        split = journeys.split(self.protocol, self.seed, self.fold)
+        findings = audit(journeys, split)
+        counts = ", ".join(f"{part} {int(mask.sum()):,}" for part, mask in split.parts.items())
+        table = Table("check", "verdict", "what was found", title=f"protocol {self.protocol}: {counts} steps")
+        style = {"clean": "green", "note": "yellow", "leak": "bold red"}
+        for f in findings:
+            rows = f" (first rows {', '.join(map(str, f.rows))})" if f.rows and f.verdict == "leak" else ""
+            table.add_row(f.check, f"[{style[f.verdict]}]{f.verdict}[/]", f.detail + rows)
+        out.print(table)
+        if self.out is not None:
+            run = Run.create(
+                self.out,
+                {"command": "audit", "protocol": self.protocol, "seed": self.seed, "fold": self.fold},
+                data_fingerprint=journeys.fingerprint,
+                split_fingerprint=split.fingerprint,
+            )
+            run.write_json("audit.json", [f.to_dict() for f in findings])
+            source = Source(journeys.schema.name, self.protocol, "test", self.seed, leaky=has_leak(findings))
+            shares = [
+                record(
+                    source,
+                    "audit",
+                    f"share/{f.check.replace(' ', '_')}",
+                    Interval(f.share, None, None),
+                    journeys.n_steps,
+                )
+                for f in findings
+                if f.share is not None
+            ]
+            save(shares, run.path / "results.json")
+            run.seal()
+        if has_leak(findings):
+            leaks = "; ".join(f"{f.check}: {f.detail}" for f in findings if f.verdict == "leak")
+            raise Refused(f"{self.journeys}, protocol {self.protocol}: {leaks}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Say where a public data set comes from, and check a copy that you have placed."""
+
+    name: tyro.conf.Positional[str]
+    """kuairand-pure, criteo-attribution, ..."""
+    out: Path = Path("data")
+    """The folder that holds or will hold the files."""
+
+    def run(self) -> None:
+        out.print(fetch(self.name, self.out))

@@ -1,0 +1,40 @@
+"""headrace recommend: the next channel of each user, what it should bring and cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.table import Table
+
+from headrace.channel.methods import load
+from headrace.channel.recommend import recommend, save
+from headrace.cli.console import out
+from headrace.cli.settings import open_journeys
+from headrace.learn.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Recommend:
+    """Write one row a user, best first: user, channel, expected gain and cost, propensity, rank."""
+
+    run_: tyro.conf.Positional[Path]
+    """A folder that train left."""
+    data: Path
+    """Journeys of the users to advertise to."""
+    out: Path
+    """A .parquet or .csv file."""
+    budget: float | None = None
+    """In the cost's unit: only the users from the top whose expected cost fits it."""
+    by: str = "value"
+    """value: the channel of the largest expected gain less s times cost; policy: the one the log would choose."""
+
+    def run(self) -> None:
+        method = load(Run.open(self.run_))
+        journeys = open_journeys(self.data)
+        table = recommend(method, journeys, self.budget, self.by)
+        save(table, self.out)
+        shown = Table(*table.columns, title=f"{table.height:,} of {journeys.n_users:,} users")
+        for row in table.head(10).iter_rows():
+            shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+        out.print(shown)
+        out.print(f"{self.out}: all of them")

@@ -1,0 +1,1 @@
+"""Fitting: one loop for all learners, runs, checkpoints, the optimiser."""

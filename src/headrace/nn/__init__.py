@@ -1,0 +1,1 @@
+"""Network parts that several methods share. B journeys, T steps, D width."""

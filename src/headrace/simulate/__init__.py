@@ -1,0 +1,1 @@
+"""The world: a simulator in which a policy's true value is known."""

@@ -1,0 +1,133 @@
+"""Advertising policies by name, and the loop that lets any policy act in a world.
+
+A policy is a callable: given what `AdsWorld.observe` shows of the A users in turn, it returns (A, M) probabilities of
+the channels; what a row lacks to 1 is the probability of no advert. One that keeps a memory has `record` as well.
+
+    uniform             every channel alike
+    logging             softmax over noisy true click logits, mixed with uniform: informative, every channel possible
+    constant:CHANNEL    always this channel
+    none                no advert, ever
+    greedy-click        the channel with the highest true click rate: a reference that sees the latent state
+    greedy-profit       the channel with the highest true revenue less cost, no advert where that is negative
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from scipy.special import logit, softmax
+
+from headrace.errors import UserError, unknown
+from headrace.simulate import draws
+from headrace.simulate.ads import NO_AD, AdsWorld, Context, Integers, Outcomes
+from headrace.simulate.draws import Floats, Purpose
+from headrace.simulate.scenario import Scenario
+
+LOGGING_NOISE = 0.7  # sd of the error of the logging policy's click logits, per user and channel
+LOGGING_SHARPNESS = 1.2  # its softmax is over this times the logits
+LOGGING_FLOOR = 0.15  # share of its exposures given to all channels alike
+
+AdPolicy = Callable[[Context], Floats]
+NAMES = ("uniform", "logging", "constant:CHANNEL", "none", "greedy-click", "greedy-profit")
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A policy that is told what came of its decisions, right after each step."""
+
+    def record(self, context: Context, outcomes: Outcomes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Exposures:
+    """One step of a rollout: what was seen of A users, what was chosen how probably, what came of it."""
+
+    context: Context
+    propensity: Floats  # (A,) of the channel chosen, or of no advert
+    outcomes: Outcomes
+
+
+def rollout(world: AdsWorld, policy: AdPolicy) -> Iterator[Exposures]:
+    """Let `policy` act until the world's days have passed."""
+    while not world.done:
+        context = world.observe()
+        channel, propensity = choose(world, context, policy(context))
+        outcomes = world.step(channel)
+        if isinstance(policy, Remembers):
+            policy.record(context, outcomes)
+        yield Exposures(context, propensity, outcomes)
+
+
+def choose(world: AdsWorld, context: Context, probabilities: Floats) -> tuple[Integers, Floats]:
+    """Channels drawn from `probabilities` (A, M), -1 for none, and their propensities (A,).
+
+    Raises UserError where a row is not a distribution.
+    """
+    p = np.asarray(probabilities, dtype=np.float64)
+    expected = (len(context["row"]), len(world.scenario.channels))
+    if p.shape != expected:
+        raise UserError(
+            f"policy: probabilities have the shape {p.shape}, expected {expected}: users in turn x channels"
+        )
+    total = p.sum(axis=1)
+    wrong = np.flatnonzero(~((p >= 0).all(axis=1) & (total <= 1 + 1e-9)))
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"policy: probabilities of {len(wrong)} users are no distribution, first user {context['user'][row]}: "
+            f"{p[row].tolist()}; expected values of 0 or more that sum to at most 1"
+        )
+    luck = draws.uniform(world.keys[context["row"]], world.day, world.slot, Purpose.ACTION)
+    channel = draws.categorical(luck, np.cumsum(p, axis=1))
+    beyond = np.flatnonzero(channel == p.shape[1])
+    if len(beyond):  # no advert, or a sum that rounding left short of 1
+        last = p.shape[1] - 1 - np.argmax(p[beyond, ::-1] > 0, axis=1)
+        channel[beyond] = np.where(total[beyond] < 1 - 1e-9, NO_AD, last)
+    taken = np.take_along_axis(p, np.maximum(channel, 0)[:, None], axis=1)[:, 0]
+    return channel, np.where(channel == NO_AD, 1 - total, taken)
+
+
+def named(name: str, scenario: Scenario) -> Callable[[AdsWorld], AdPolicy]:
+    """The policy of this name, to be bound to a world; raises UserError for an unknown one."""
+    m = len(scenario.channels)
+    kind, _, channel = name.partition(":")
+    if kind == "constant":
+        alike = np.eye(m)[scenario.channel(channel)]
+    elif name == "uniform":
+        alike = np.full(m, 1 / m)
+    elif name == "none":
+        alike = np.zeros(m)
+    elif name == "logging":
+        return _logging
+    elif name == "greedy-click":
+        return lambda world: lambda context: _best(world.true_rates().click)
+    elif name == "greedy-profit":
+        return _greedy_profit
+    else:
+        raise unknown("policy", name, NAMES)
+    return lambda world: lambda context: np.broadcast_to(alike, (len(context["row"]), m))
+
+
+def _logging(world: AdsWorld) -> AdPolicy:
+    m = len(world.scenario.channels)
+    noise = LOGGING_NOISE * draws.normal(world.keys, 0, 0, Purpose.LOGGING, m)
+
+    def probabilities(context: Context) -> Floats:
+        believed = logit(world.true_rates().click) + noise[context["row"]]
+        return np.asarray(LOGGING_FLOOR / m + (1 - LOGGING_FLOOR) * softmax(LOGGING_SHARPNESS * believed, axis=1))
+
+    return probabilities
+
+
+def _greedy_profit(world: AdsWorld) -> AdPolicy:
+    def probabilities(context: Context) -> Floats:
+        rates = world.true_rates()
+        profit = rates.revenue - rates.cost
+        return np.asarray(_best(profit) * (profit.max(axis=1, keepdims=True) > 0))
+
+    return probabilities
+
+
+def _best(scores: Floats) -> Floats:
+    return np.asarray(np.eye(scores.shape[1])[np.argmax(scores, axis=1)])

@@ -1,0 +1,89 @@
+"""true_value: what a policy is worth in a world, by rollout, gross and as the increment over no advert.
+
+Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
+a difference is narrower than that of two separate rollouts.
+
+N users. Money in the scenario's currency, a user over all the days.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.journeys.seams import Estimate
+from headrace.simulate.ads import TOTALS, AdsWorld
+from headrace.simulate.draws import Floats
+from headrace.simulate.log import BLOCK
+from headrace.simulate.policies import AdPolicy, named, rollout
+from headrace.simulate.scenario import Scenario
+
+Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class TrueValue:
+    """A policy's worth per user. `per_user` holds the rollout's values and, as incremental_..., the paired increments.
+
+    exposures, clicks, conversions, revenue, cost: of the adverts; organic_...: of purchases without one in front of the
+    user; gross_...: both together; profit: gross revenue less cost; incremental_...: less the same users' rollout
+    without any advert.
+    """
+
+    policy: str
+    per_user: dict[str, Floats]  # (N,) each
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """The means over users with 95 % intervals."""
+        return {name: _mean(values) for name, values in self.per_user.items()}
+
+    def __getitem__(self, name: str) -> Estimate:
+        return _mean(self.per_user[name])
+
+    def less(self, other: "TrueValue", name: str) -> Estimate:
+        """The mean difference of one figure to another policy on the same users and seed, with its paired interval."""
+        return _mean(self.per_user[name] - other.per_user[name])
+
+
+def true_value(
+    scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None = None, seed: int = 0
+) -> TrueValue:
+    """The value of `policy`, a name or a callable, to `users` users over `days` (None: the scenario's).
+
+    >>> from headrace.simulate.scenario import Scenario
+    >>> value = true_value(Scenario.load("ads"), "constant:search", users=200, days=2)
+    >>> value["clicks"].n
+    200
+    """
+    with_ads, without = (_totals(scenario, p, users, days, seed) for p in (policy, "none"))
+    per_user = dict(with_ads)
+    for name in ("gross_conversions", "gross_revenue", "profit"):
+        per_user[f"incremental_{name.removeprefix('gross_')}"] = with_ads[name] - without[name]
+    return TrueValue(policy if isinstance(policy, str) else type(policy).__name__, per_user)
+
+
+def _totals(scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None, seed: int) -> dict[str, Floats]:
+    bind = named(policy, scenario) if isinstance(policy, str) else None
+    block = BLOCK if bind else users
+    parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
+    for first in range(0, users, block):
+        world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
+        acting = bind(world) if bind else policy
+        assert not isinstance(acting, str)
+        for _ in rollout(world, acting):
+            pass
+        for name in TOTALS:
+            parts[name].append(world.totals[name])
+    totals = {name: np.concatenate(values) for name, values in parts.items()}
+    totals["gross_conversions"] = totals["conversions"] + totals["organic_conversions"]
+    totals["gross_revenue"] = totals["revenue"] + totals["organic_revenue"]
+    totals["profit"] = totals["gross_revenue"] - totals["cost"]
+    return totals
+
+
+def _mean(values: Floats) -> Estimate:
+    n = len(values)
+    mean = float(values.mean())
+    half = Z95 * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return Estimate(mean, mean - half, mean + half, n)

@@ -164,7 +164,7 @@ def test_a_target_sees_of_its_own_step_what_it_is_given(tmp_path: Path) -> None:
     assert own == {
         "before": set(),
         "channel": {"step/channel"},
-        "context": {"step/channel", "step/cost", "step/length", "step/topic"},
+        "context": {"step/channel", "step/length", "step/topic"},  # not the cost: billed by click, it tells the click
     }
     assert not [name for name in table if "sale" in name]
 

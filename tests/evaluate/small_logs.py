@@ -16,7 +16,7 @@ CITIES = ["Bonn", "Kiel", "Ulm"]
 def schema(clock: bool = True, propensity: bool = False) -> LogSchema:
     gains = [Gain("click"), Gain("play", "continuous"), Gain("rating", "classes"), Gain("sale", known="never")]
     if clock:
-        gains.append(Gain("order", known="at:order_time"))
+        gains += [Gain("order", known="at:order_time"), Gain("state", "classes", known="at:state_time")]
     return LogSchema(
         "small",
         user="user",
@@ -55,6 +55,8 @@ def random_columns(rng: np.random.Generator, lengths: np.ndarray, clock: bool = 
         columns |= {
             "time": time,
             "gain/order": rng.integers(0, 2, n).astype(np.float64),
+            "gain/state": rng.integers(0, 3, n).astype(np.float64),
+            "known_at/state": time + rng.integers(0, 4, n),
             "known_at/order": np.where(rng.random(n) < 0.2, np.nan, time + rng.integers(0, 4, n)),
         }
     return columns

@@ -32,6 +32,9 @@ def seen(journeys: Journeys, rows: Any) -> dict[str, np.ndarray]:
     table["ratings"] = past_counts(journeys, rows, 3, "rating")
     table["last channel"] = last_value(journeys, rows)
     table["last rating"] = last_value(journeys, rows, "rating")
+    if journeys.time is not None:
+        table["states"] = past_counts(journeys, rows, 3, "state")
+        table["last state"] = last_value(journeys, rows, "state")
     for gain in ("click", "play", "order") if journeys.time is not None else ("click", "play"):
         table[f"past {gain}"] = np.stack(past_sums(journeys, rows, gain))
     return table
@@ -43,7 +46,8 @@ def assert_same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(a[name], b[name], err_msg=name)
 
 
-CHANGED = ["channel", "cost", "feature/length", "feature/topic", "gain/click", "gain/play", "gain/rating", "gain/order"]
+CHANGED = ["channel", "cost", "feature/length", "feature/topic"]
+CHANGED += [f"gain/{name}" for name in ("click", "play", "rating", "order", "state")]
 
 
 @from_these(st.integers(0, 10_000), st.booleans(), st.integers(0, 10_000))
@@ -67,8 +71,9 @@ def test_changing_a_step_and_all_that_happens_with_or_after_it_changes_nothing_s
     }
     changed["gain/sale"] = 1 - columns["gain/sale"]  # known = never: no row of it is ever seen
     if clock:
-        late = ~(columns["known_at/order"] < columns["time"][row])  # arrived at or after the row asks, or never
-        changed["gain/order"] = np.where(late, other["gain/order"], changed["gain/order"])
+        for gain in ("order", "state"):
+            late = ~(columns[f"known_at/{gain}"] < columns["time"][row])  # arrived when the row asks or later, or never
+            changed[f"gain/{gain}"] = np.where(late, other[f"gain/{gain}"], changed[f"gain/{gain}"])
     with tempfile.TemporaryDirectory() as folder:
         before = write(Path(folder) / "a", lengths, columns)
         after = write(Path(folder) / "b", lengths, changed)
@@ -108,6 +113,7 @@ def test_the_table_equals_a_plain_loop(seed: int, clock: bool) -> None:
         journeys = write(Path(folder) / "a", lengths, columns)
         rows = rng.permutation(n)
         table = known_before(journeys, rows)
+        last = last_value(journeys, rows, "state") if clock else None
     for place, row in enumerate(rows):
         past = [r for r in range(n) if user[r] == user[row] and when[r] < when[row]]
         assert table["steps"].values[place] == len(past)
@@ -129,6 +135,9 @@ def test_the_table_equals_a_plain_loop(seed: int, clock: bool) -> None:
                 expected = columns["gain/order"][lag] if known else np.nan
                 np.testing.assert_array_equal(table[f"order.{k}"].values[place], expected)
         if clock:
+            assert last is not None
+            known = bool(past) and columns["known_at/state"][past[-1]] < when[row]
+            assert last[place] == (columns["gain/state"][past[-1]] if known else -1)
             arrived = [r for r in past if columns["known_at/order"][r] < when[row]]
             assert table["order.sum"].values[place] == sum(columns["gain/order"][r] for r in arrived)
 
@@ -155,7 +164,7 @@ def test_a_target_sees_of_its_own_step_what_it_is_given(tmp_path: Path) -> None:
     assert own == {
         "before": set(),
         "channel": {"step/channel"},
-        "context": {"step/channel", "step/cost", "step/length", "step/topic"},
+        "context": {"step/channel", "step/length", "step/topic"},  # not the cost: billed by click, it tells the click
     }
     assert not [name for name in table if "sale" in name]
 

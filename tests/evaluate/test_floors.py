@@ -88,6 +88,31 @@ def test_repeat_last_is_trusted_where_validation_says_so(tmp_path: Path) -> None
     np.testing.assert_allclose(found[:, 0], floor(floors, "majority").predict(np.arange(120, 130)), atol=0.05)
 
 
+def test_what_blends_a_floor_with_the_prior_is_best_on_validation(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    channel = [
+        int(c) for c in np.where(rng.random(240) < 0.7, np.repeat(rng.integers(0, 3, 40), 6), rng.choice(3, 240))
+    ]
+    journeys = by_hand(tmp_path / "a", channel, [6] * 40)
+    validation = np.arange(120, 180)
+    split = split_of(journeys, range(120), validation, range(180, 240))
+    floors = fit_floors(journeys, split, [ACTION], ["prior", "repeat-last", "past-frequencies"])[ACTION]
+    prior = floor(floors, "prior").predict(validation)
+    labels = np.array(channel)[validation]
+
+    def loss(p: np.ndarray) -> float:
+        return float(-np.log(p[np.arange(60), labels]).mean())
+
+    last = np.eye(3)[np.array(channel)[validation - 1]]
+    first = validation % 6 == 0
+    last[first] = prior[first]
+    best = min(loss(w * last + (1 - w) * prior) for w in np.linspace(0, 0.99, 100))
+    assert loss(floor(floors, "repeat-last").predict(validation)) == pytest.approx(best)
+    counts = np.array([np.bincount(channel[r - r % 6 : r], minlength=3) for r in validation])
+    best = min(loss((counts + a * prior) / (counts.sum(1, keepdims=True) + a)) for a in np.logspace(-3, 4, 400))
+    assert loss(floor(floors, "past-frequencies").predict(validation)) == pytest.approx(best, abs=1e-3)
+
+
 def test_look_up_finds_a_step_that_stands_in_train_and_no_other(tmp_path: Path) -> None:
     journeys, _ = random_log(tmp_path / "a", users=40)
     late = np.flatnonzero(np.arange(journeys.n_steps) - journeys.offsets[journeys.user_of_step] >= 4)

@@ -52,6 +52,9 @@ class Cost:
 
     name: str
     unit: str = "scaled"
+    context: bool = (
+        False  # known when the step is shown (paid per exposure); False: it may tell the outcome (per click)
+    )
 
 
 @dataclass(frozen=True, slots=True)

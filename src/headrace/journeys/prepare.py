@@ -1,0 +1,270 @@
+"""From a log to journeys: `prepare` reads, checks, sorts and writes, in bounded memory.
+
+A log of up to a bucket's size is read at once. A larger one is first dealt out, streaming, into buckets of users (ranges
+of the user's id, cut so that each holds about as many rows); then bucket by bucket is sorted by user, time and the
+log's own row order and appended as flat arrays. Users stand in ascending order of id whatever the number of buckets, so
+equal input gives equal bytes.
+
+Rows equal in every column of the log file (before joins) are duplicates: the first stays. In a log without a clock
+nothing is dropped, since two equal rows may be two equal events.
+
+What happened is told in the manifest's notes: rows_read, duplicates_dropped, rows_unsorted (rows that stand, by time,
+behind a row that the log has later), users, ties (rows that share user and time with another).
+
+N rows, U users.
+"""
+
+import math
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from headrace.errors import UserError
+from headrace.journeys.columns import KEY, Plan, codes, measure, plan
+from headrace.journeys.readers import open_log
+from headrace.journeys.readers.files import ROW, Files, Source, broken_files
+from headrace.journeys.schema import LogSchema
+from headrace.journeys.store import Array, Journeys, JourneysWriter
+
+Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+BUCKET_CELLS = 24_000_000  # rows times columns of one bucket: about 200 MB
+_MOST_BUCKETS = 64  # each bucket is an open file with buffers of its own
+_SMALL_BYTES = 48 * 2**20  # packed size up to which a log is read at once
+_MORSEL = 20_000  # rows that travel together when streaming: small, as every bucket buffers some
+_CUT_SAMPLE = 1_000_000
+
+
+@dataclass
+class Tally:
+    """Counts over all buckets, and the user-level features that were seen to vary."""
+
+    duplicates_dropped: int = 0
+    rows_unsorted: int = 0
+    users: int = 0
+    ties: int = 0
+    varying: dict[str, tuple[int, Any]] = field(default_factory=dict)  # feature -> (users, the first of them)
+
+
+def prepare(
+    source: str | Path,
+    schema: LogSchema | str,
+    out: str | Path,
+    keep_duplicates: bool = False,
+    progress: Progress | None = None,
+) -> Journeys:
+    """The journeys of a log, written to the folder `out`, which appears whole or not at all.
+
+    `source` is a file or a folder in the published layout; `schema` the name of a layout, a TOML file or a LogSchema.
+    Raises UserError, in one line, for a log that breaks its schema.
+    """
+    source, out = Path(source), Path(out)
+    tell = progress or (lambda what, done, total: None)
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder; give the path of a log")
+    with (
+        JourneysWriter(out, LogSchema("unread")) as writer,
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch,
+    ):
+        tell("reading", 0, 1)
+        made, found, log = _load(source, schema, Path(scratch), keep_duplicates)
+        dedupe = not keep_duplicates and made.schema.time is not None
+        tell("checking", 0, 1)
+        with pl.Config(streaming_chunk_size=_MORSEL):
+            measure(made, log)
+            drop = _equal_rows(log, found.raw) if dedupe and made.schema.user is None else None
+        writer.schema, writer.categories = made.schema, made.categories
+        tally = Tally()
+        for i, (buckets, bucket) in enumerate(_deal(made, log, Path(scratch))):
+            tell("writing", i, buckets)
+            if drop is not None:
+                tally.duplicates_dropped += len(bucket)
+                bucket = bucket.filter(~pl.col(ROW).is_in(drop))
+                tally.duplicates_dropped -= len(bucket)
+            _append(writer, made, bucket, found.raw if dedupe and made.schema.user is not None else (), tally)
+        for column, (users, first) in tally.varying.items():
+            raise UserError(
+                f"{found.where}: column {column!r} is declared level = 'user' but varies within {users:,} users "
+                f"(first {first}); declare it level = 'step' in the schema"
+            )
+        writer.notes |= {
+            "source": [path.name for path in found.files],
+            "rows_read": made.rows,
+            "duplicates_dropped": tally.duplicates_dropped,
+            "rows_unsorted": tally.rows_unsorted,
+            "users": tally.users,
+            "ties": tally.ties,
+        }
+        if found.absent:
+            writer.notes["absent"] = list(found.absent)
+        return writer.close()
+
+
+def _load(
+    source: Path, schema: LogSchema | str, scratch: Path, keep_duplicates: bool
+) -> tuple[Plan, Source, pl.LazyFrame]:
+    """The plan of a log, and its rows where they can be read more than once: in memory, or as parquet."""
+    for thorough in (False, True):
+        resolved, found = open_log(source, schema, Files(scratch, thorough))
+        try:
+            with broken_files(found.where):
+                types = found.frame.collect_schema()
+                made = plan(resolved, types, found.where)
+                raw = () if keep_duplicates or resolved.time is None else found.raw
+                columns = list(dict.fromkeys((ROW, *resolved.columns, *raw)))
+                return made, found, _readable(found, found.frame.select(columns), len(columns), scratch)
+        except pl.exceptions.ComputeError as error:  # text where the first rows of a csv file held numbers: look at all
+            if thorough or "parse" not in str(error):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _readable(found: Source, frame: pl.LazyFrame, width: int, scratch: Path) -> pl.LazyFrame:
+    parquet = all(path.suffix == ".parquet" for path in found.files)
+    if parquet and set(found.frame.collect_schema().names()) == {ROW, *found.raw}:
+        rows = frame.select(pl.len()).collect(engine="streaming").item()
+        small = rows * width <= BUCKET_CELLS
+        if not small:
+            return frame
+    else:
+        packed = any(path.suffix in (".parquet", ".gz", ".zst", ".zip") for path in found.files)
+        small = sum(path.stat().st_size for path in found.files) <= _SMALL_BYTES // (4 if packed else 1)
+    if small:
+        return frame.collect(engine="streaming").lazy()
+    with pl.Config(streaming_chunk_size=_MORSEL):
+        frame.sink_parquet(scratch / "log.parquet", compression="lz4", statistics=False, engine="streaming")
+    return pl.scan_parquet(scratch / "log.parquet")
+
+
+def _deal(made: Plan, log: pl.LazyFrame, scratch: Path) -> Iterator[tuple[int, pl.DataFrame]]:
+    """The rows in buckets of whole users, in ascending order of user; each with how many buckets there are."""
+    width = len(log.collect_schema())
+    count = min(math.ceil(made.rows * width / BUCKET_CELLS), _MOST_BUCKETS)
+    keyed = log.with_columns(made.key.alias(KEY))
+    if count == 1:
+        yield 1, keyed.collect()
+        return
+    every = max(1, made.rows // _CUT_SAMPLE)
+    sample = keyed.select(pl.col(KEY).gather_every(every)).collect(engine="streaming")[KEY].sort()
+    cuts = sorted({sample[len(sample) * i // count] for i in range(1, count)})
+    bucket = pl.sum_horizontal([(pl.col(KEY) >= cut).cast(pl.UInt8) for cut in cuts]).cast(pl.UInt8)
+    folder = scratch / "buckets"
+    with pl.Config(streaming_chunk_size=_MORSEL):
+        keyed.with_columns(bucket.alias("__bucket")).sink_parquet(
+            pl.PartitionBy(folder, key="__bucket", include_key=False),
+            compression="lz4",
+            statistics=False,
+            row_group_size=2**16,
+            mkdir=True,
+            engine="streaming",
+        )
+    for i in range(len(cuts) + 1):
+        parts = sorted((folder / f"__bucket={i}").glob("*.parquet"))
+        if parts:
+            yield len(cuts) + 1, pl.read_parquet(parts)
+            for part in parts:
+                part.unlink()
+
+
+def _append(writer: JourneysWriter, made: Plan, bucket: pl.DataFrame, raw: tuple[str, ...], tally: Tally) -> None:
+    """Sort one bucket into journeys and add them; `raw` columns, if any, tell duplicates apart."""
+    stored = made.stored
+    columns = bucket.select(KEY, ROW, *(value.alias(name) for name, value in stored.items()))
+    clock = ["time"] if "time" in stored else []
+    order = columns.select(pl.arg_sort_by([KEY, *clock, ROW]))[KEY]
+    together = _together(columns, order, clock)
+    if raw and together.any():
+        order = order.filter(_first_of_its_kind(bucket, order, together, raw))
+        tally.duplicates_dropped += len(bucket) - len(order)
+        together = _together(columns, order, clock)
+    key, row = (columns[name].gather(order).to_numpy() for name in (KEY, ROW))
+    same_user = key[1:] == key[:-1]
+    starts = np.flatnonzero(np.concatenate([np.ones(min(len(key), 1), dtype=np.bool_), ~same_user]))
+    lengths = np.diff(np.append(starts, len(key)))
+    tally.rows_unsorted += int((same_user & (row[1:] < row[:-1])).sum())
+    tally.ties += int(together.sum())
+    tally.users += len(starts)
+    steps: dict[str, Array] = {}
+    for name in stored:
+        values = columns[name].gather(order).to_numpy()
+        if name.startswith("user/"):
+            _constant(made, name, values, key, same_user, tally)
+            values = values[starts]
+        steps[name] = values
+    writer.append(key[starts], lengths, steps, *_items(made, bucket, order))
+
+
+def _together(columns: pl.DataFrame, order: pl.Series, clock: list[str]) -> NDArray[np.bool_]:
+    """(N,) true where a row shares user and time with the one before or behind it."""
+    if not clock or len(order) == 0:
+        return np.zeros(len(order), dtype=np.bool_)
+    key, time = (columns[name].gather(order).to_numpy() for name in (KEY, "time"))
+    equal = (key[1:] == key[:-1]) & (time[1:] == time[:-1])
+    return np.append(equal, False) | np.insert(equal, 0, False)
+
+
+def _first_of_its_kind(
+    bucket: pl.DataFrame, order: pl.Series, together: NDArray[np.bool_], raw: tuple[str, ...]
+) -> pl.Series:
+    """(N,) false for a row whose every column equals an earlier row's."""
+    rows = bucket.select(raw)[order.filter(pl.Series(together))]
+    keep = np.ones(len(order), dtype=np.bool_)
+    keep[together] = rows.select(pl.struct(_hashable(rows)).is_first_distinct()).to_series().to_numpy()
+    return pl.Series(keep)
+
+
+def _equal_rows(log: pl.LazyFrame, raw: tuple[str, ...]) -> pl.Series | None:
+    """Rows (their ROW) that repeat an earlier one, in a log without users; None if there are none."""
+    marks = log.select(ROW, pl.struct(raw).hash().alias("mark")).collect(engine="streaming")
+    suspects = marks.filter(pl.col("mark").is_duplicated())[ROW].implode()
+    rows = log.filter(pl.col(ROW).is_in(suspects)).select(ROW, *raw).collect(engine="streaming").sort(ROW)
+    twice = rows.filter(~pl.struct(_hashable(rows.select(raw))).is_first_distinct())[ROW]
+    return twice.implode() if len(twice) else None
+
+
+def _hashable(rows: pl.DataFrame) -> list[pl.Expr]:
+    lists = [name for name, kind in rows.schema.items() if isinstance(kind, pl.List)]
+    return [
+        pl.col(name).cast(pl.List(pl.String)).list.join("\x1f") if name in lists else pl.col(name)
+        for name in rows.columns
+    ]
+
+
+def _constant(made: Plan, name: str, values: Array, key: Array, same_user: NDArray[np.bool_], tally: Tally) -> None:
+    changed = values[1:] != values[:-1]
+    if values.dtype.kind == "f":
+        changed &= ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
+    users = np.unique(key[1:][changed & same_user])
+    if len(users):
+        column = name.removeprefix("user/")
+        ids = made.categories.get("users")
+        count, first = tally.varying.get(column, (0, ids[users[0]] if ids else users[0]))
+        tally.varying[column] = (count + len(users), first)
+
+
+def _items(
+    made: Plan, bucket: pl.DataFrame, order: pl.Series
+) -> tuple[dict[str, Array] | None, NDArray[np.int64] | None]:
+    """The lists of a bucket's steps, flat: "item/..." columns and one length a step."""
+    if not made.items:
+        return None, None
+    rows = bucket.select(made.items.values())[order]
+    lengths = rows[made.items["item/id"]].list.len().fill_null(0).to_numpy().astype(np.int64)
+    full = rows.filter(pl.Series(lengths > 0))
+    items: dict[str, Array] = {}
+    for name, column in made.items.items():
+        values = full[column].explode()
+        if name in made.categories:
+            items[name] = pl.select(codes(pl.lit(values.cast(pl.String)), made.categories[name])).to_series().to_numpy()
+        elif name == "item/id":
+            items[name] = values.cast(pl.Int64).fill_null(-1).to_numpy()
+        elif name == "item/position":
+            items[name] = values.cast(pl.Int32).fill_null(-1).to_numpy()
+        else:
+            items[name] = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+    return items, lengths

@@ -59,10 +59,17 @@ class Plan:
             made[name] = number.cast(pl.Float64).fill_null(float("nan")) if name in self.nullable else number
         for name, text in self.texts.items():
             if name == "channel":
-                made[name] = codes(text, list(self.schema.channels)).cast(pl.Int16)
+                made[name] = self._channel(text)
             else:
                 made[name] = codes(text, self.categories[name])
         return made
+
+    def _channel(self, text: pl.Expr) -> pl.Expr:
+        names, column = self.schema.channels, self.schema.channel_columns[0]
+        if self.types[column].is_integer():  # far faster than by way of text
+            numbers = {int(name): place for place, name in enumerate(names) if _is_plain_integer(name)}
+            return pl.col(column).cast(pl.Int64).replace_strict(numbers, default=-1, return_dtype=pl.Int16)
+        return codes(text, list(names)).cast(pl.Int16)
 
     @property
     def key(self) -> pl.Expr:
@@ -400,3 +407,7 @@ def _is_text(kind: pl.DataType) -> bool:
 
 def _is_number(kind: pl.DataType) -> bool:
     return bool(kind.is_integer() or kind.is_float())
+
+
+def _is_plain_integer(name: str) -> bool:
+    return name.removeprefix("-").isdecimal() and str(int(name)) == name

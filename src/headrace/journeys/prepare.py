@@ -16,7 +16,8 @@ N rows, U users.
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,18 @@ _CUT_SAMPLE = 1_000_000
 
 
 @dataclass
-class Tally:
-    """Counts over all buckets, and the user-level features that were seen to vary."""
+class Arranged:
+    """One bucket's journeys, ready to be appended, and what was counted on the way."""
 
-    duplicates_dropped: int = 0
+    users: Array  # (u,)
+    lengths: Array  # (u,)
+    steps: dict[str, Array] = field(default_factory=dict)
+    items: dict[str, Array] | None = None
+    item_lengths: Array | None = None
+    duplicates: int = 0
     rows_unsorted: int = 0
-    users: int = 0
     ties: int = 0
-    varying: dict[str, tuple[int, Any]] = field(default_factory=dict)  # feature -> (users, the first of them)
+    varying: dict[str, tuple[int, Any]] = field(default_factory=dict)  # feature -> (users it varies in, the first)
 
 
 def prepare(
@@ -78,31 +83,58 @@ def prepare(
         with pl.Config(streaming_chunk_size=_MORSEL):
             measure(made, log)
             drop = _equal_rows(log, found.raw) if dedupe and made.schema.user is None else None
-        writer.schema, writer.categories = made.schema, made.categories
-        tally = Tally()
-        for i, (buckets, bucket) in enumerate(_deal(made, log, Path(scratch))):
-            tell("writing", i, buckets)
-            if drop is not None:
-                tally.duplicates_dropped += len(bucket)
-                bucket = bucket.filter(~pl.col(ROW).is_in(drop))
-                tally.duplicates_dropped -= len(bucket)
-            _append(writer, made, bucket, found.raw if dedupe and made.schema.user is not None else (), tally)
-        for column, (users, first) in tally.varying.items():
-            raise UserError(
-                f"{found.where}: column {column!r} is declared level = 'user' but varies within {users:,} users "
-                f"(first {first}); declare it level = 'step' in the schema"
-            )
-        writer.notes |= {
-            "source": [path.name for path in found.files],
-            "rows_read": made.rows,
-            "duplicates_dropped": tally.duplicates_dropped,
-            "rows_unsorted": tally.rows_unsorted,
-            "users": tally.users,
-            "ties": tally.ties,
-        }
-        if found.absent:
-            writer.notes["absent"] = list(found.absent)
+            writer.schema, writer.categories = made.schema, made.categories
+            notes = _write(writer, made, _deal(made, log, Path(scratch)), found, dedupe, drop, tell)
+        writer.notes |= notes
         return writer.close()
+
+
+def _write(
+    writer: JourneysWriter,
+    made: Plan,
+    buckets: Iterator[tuple[int, pl.DataFrame]],
+    found: Source,
+    dedupe: bool,
+    drop: pl.Series | None,
+    tell: Progress,
+) -> dict[str, Any]:
+    """Arrange bucket after bucket, one ahead of the one being written; returns the manifest's notes."""
+    counts = dict.fromkeys(("duplicates_dropped", "rows_unsorted", "users", "ties"), 0)
+    varying: dict[str, tuple[int, Any]] = {}
+    raw = [name for name in found.raw if name != made.schema.user] if dedupe and made.schema.user else []
+
+    def next_arranged() -> tuple[int, Arranged] | None:
+        for total, bucket in buckets:
+            kept = bucket if drop is None else bucket.filter(~pl.col(ROW).is_in(drop))
+            done = _arrange(made, kept, raw)
+            done.duplicates += len(bucket) - len(kept)
+            return total, done
+        return None
+
+    with ThreadPoolExecutor(max_workers=1) as ahead:
+        number, pending = 0, ahead.submit(next_arranged)
+        while (ready := pending.result()) is not None:
+            total, done = ready
+            pending = ahead.submit(next_arranged)
+            tell("writing", number, total)
+            writer.append(done.users, done.lengths, done.steps, done.items, done.item_lengths)
+            counts["duplicates_dropped"] += done.duplicates
+            counts["rows_unsorted"] += done.rows_unsorted
+            counts["users"] += len(done.users)
+            counts["ties"] += done.ties
+            for name, (users, first) in done.varying.items():
+                seen, earliest = varying.get(name, (0, first))
+                varying[name] = (seen + users, earliest)
+            number += 1
+            tell("writing", number, total)
+    for column, (users, first) in varying.items():
+        ids = made.categories.get("users")
+        raise UserError(
+            f"{found.where}: column {column!r} is declared level = 'user' but varies within {users:,} users "
+            f"(first {ids[first] if ids else first}); declare it level = 'step' in the schema"
+        )
+    notes: dict[str, Any] = {"source": [path.name for path in found.files], "rows_read": made.rows, **counts}
+    return notes | ({"absent": list(found.absent)} if found.absent else {})
 
 
 def _load(
@@ -152,6 +184,8 @@ def _deal(made: Plan, log: pl.LazyFrame, scratch: Path) -> Iterator[tuple[int, p
     every = max(1, made.rows // _CUT_SAMPLE)
     sample = keyed.select(pl.col(KEY).gather_every(every)).collect(engine="streaming")[KEY].sort()
     cuts = sorted({sample[len(sample) * i // count] for i in range(1, count)})
+    if made.schema.user not in {feature.name for feature in made.schema.features}:
+        keyed = keyed.drop(made.schema.user or [])  # the key says it
     bucket = pl.sum_horizontal([(pl.col(KEY) >= cut).cast(pl.UInt8) for cut in cuts]).cast(pl.UInt8)
     folder = scratch / "buckets"
     with pl.Config(streaming_chunk_size=_MORSEL):
@@ -160,6 +194,7 @@ def _deal(made: Plan, log: pl.LazyFrame, scratch: Path) -> Iterator[tuple[int, p
             compression="lz4",
             statistics=False,
             row_group_size=2**16,
+            maintain_order=False,  # ROW has it
             mkdir=True,
             engine="streaming",
         )
@@ -171,51 +206,62 @@ def _deal(made: Plan, log: pl.LazyFrame, scratch: Path) -> Iterator[tuple[int, p
                 part.unlink()
 
 
-def _append(writer: JourneysWriter, made: Plan, bucket: pl.DataFrame, raw: tuple[str, ...], tally: Tally) -> None:
-    """Sort one bucket into journeys and add them; `raw` columns, if any, tell duplicates apart."""
+def _arrange(made: Plan, bucket: pl.DataFrame, raw: Sequence[str]) -> Arranged:
+    """One bucket in the order of its journeys; `raw` columns, if any, tell duplicates apart."""
     stored = made.stored
     columns = bucket.select(KEY, ROW, *(value.alias(name) for name, value in stored.items()))
-    clock = ["time"] if "time" in stored else []
-    order = columns.select(pl.arg_sort_by([KEY, *clock, ROW]))[KEY]
-    together = _together(columns, order, clock)
+    keys = [columns[name].to_numpy() for name in (ROW, "time", KEY) if name in columns.columns]
+    order = np.lexsort(keys)
+    together = _together(keys, order)
+    duplicates = 0
     if raw and together.any():
-        order = order.filter(_first_of_its_kind(bucket, order, together, raw))
-        tally.duplicates_dropped += len(bucket) - len(order)
-        together = _together(columns, order, clock)
-    key, row = (columns[name].gather(order).to_numpy() for name in (KEY, ROW))
+        first = _first_of_its_kind(bucket, order, together, raw)
+        duplicates = int((~first).sum())
+        order = order[first]
+        together = _together(keys, order)
+    key, row = keys[-1][order], keys[0][order]
     same_user = key[1:] == key[:-1]
     starts = np.flatnonzero(np.concatenate([np.ones(min(len(key), 1), dtype=np.bool_), ~same_user]))
-    lengths = np.diff(np.append(starts, len(key)))
-    tally.rows_unsorted += int((same_user & (row[1:] < row[:-1])).sum())
-    tally.ties += int(together.sum())
-    tally.users += len(starts)
-    steps: dict[str, Array] = {}
+    done = Arranged(key[starts], np.diff(np.append(starts, len(key))), duplicates=duplicates)
+    done.rows_unsorted = int((same_user & (row[1:] < row[:-1])).sum())
+    done.ties = int(together.sum())
     for name in stored:
-        values = columns[name].gather(order).to_numpy()
+        values = columns[name].to_numpy()[order]
         if name.startswith("user/"):
-            _constant(made, name, values, key, same_user, tally)
+            varying = np.unique(key[1:][_changes(values) & same_user])
+            if len(varying):
+                done.varying[name.removeprefix("user/")] = (len(varying), varying[0])
             values = values[starts]
-        steps[name] = values
-    writer.append(key[starts], lengths, steps, *_items(made, bucket, order))
+        done.steps[name] = values
+    done.items, done.item_lengths = _items(made, bucket, order)
+    return done
 
 
-def _together(columns: pl.DataFrame, order: pl.Series, clock: list[str]) -> NDArray[np.bool_]:
-    """(N,) true where a row shares user and time with the one before or behind it."""
-    if not clock or len(order) == 0:
+def _together(keys: list[Array], order: Array) -> NDArray[np.bool_]:
+    """(N,) true where a row shares user and time with the one before or behind it; `keys` are row, time, user."""
+    if len(keys) < 3 or len(order) == 0:
         return np.zeros(len(order), dtype=np.bool_)
-    key, time = (columns[name].gather(order).to_numpy() for name in (KEY, "time"))
-    equal = (key[1:] == key[:-1]) & (time[1:] == time[:-1])
-    return np.append(equal, False) | np.insert(equal, 0, False)
+    time, key = keys[1][order], keys[2][order]
+    equal: NDArray[np.bool_] = (key[1:] == key[:-1]) & (time[1:] == time[:-1])
+    together = np.append(equal, False)
+    together[1:] |= equal
+    return together
 
 
 def _first_of_its_kind(
-    bucket: pl.DataFrame, order: pl.Series, together: NDArray[np.bool_], raw: tuple[str, ...]
-) -> pl.Series:
-    """(N,) false for a row whose every column equals an earlier row's."""
-    rows = bucket.select(raw)[order.filter(pl.Series(together))]
-    keep = np.ones(len(order), dtype=np.bool_)
-    keep[together] = rows.select(pl.struct(_hashable(rows)).is_first_distinct()).to_series().to_numpy()
-    return pl.Series(keep)
+    bucket: pl.DataFrame, order: Array, together: NDArray[np.bool_], raw: Sequence[str]
+) -> NDArray[np.bool_]:
+    """(N,) false for a row whose every column equals an earlier row's of the same user."""
+    rows = bucket.select(KEY, *raw)[order[together]]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[together] = rows.select(pl.struct(_hashable(rows)).is_first_distinct()).to_series().to_numpy()
+    return first
+
+
+def _changes(values: Array) -> NDArray[np.bool_]:
+    """(N - 1,) true where a value differs from the one before; NaN is equal to NaN."""
+    changed: NDArray[np.bool_] = values[1:] != values[:-1]
+    return changed & ~((values[1:] != values[1:]) & (values[:-1] != values[:-1]))
 
 
 def _equal_rows(log: pl.LazyFrame, raw: tuple[str, ...]) -> pl.Series | None:
@@ -235,20 +281,8 @@ def _hashable(rows: pl.DataFrame) -> list[pl.Expr]:
     ]
 
 
-def _constant(made: Plan, name: str, values: Array, key: Array, same_user: NDArray[np.bool_], tally: Tally) -> None:
-    changed = values[1:] != values[:-1]
-    if values.dtype.kind == "f":
-        changed &= ~(np.isnan(values[1:]) & np.isnan(values[:-1]))
-    users = np.unique(key[1:][changed & same_user])
-    if len(users):
-        column = name.removeprefix("user/")
-        ids = made.categories.get("users")
-        count, first = tally.varying.get(column, (0, ids[users[0]] if ids else users[0]))
-        tally.varying[column] = (count + len(users), first)
-
-
 def _items(
-    made: Plan, bucket: pl.DataFrame, order: pl.Series
+    made: Plan, bucket: pl.DataFrame, order: Array
 ) -> tuple[dict[str, Array] | None, NDArray[np.int64] | None]:
     """The lists of a bucket's steps, flat: "item/..." columns and one length a step."""
     if not made.items:

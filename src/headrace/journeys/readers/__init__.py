@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import UserError, unknown
-from headrace.journeys.readers import samples
-from headrace.journeys.readers.files import Files, Source, only, scan_log
+from headrace.journeys.readers import criteo, decisions, kuairand, open_bandit, retailrocket, samples
+from headrace.journeys.readers.files import Files, Source, kind, only, scan_log, unzip
 from headrace.journeys.schema import LogSchema
 
 
@@ -24,8 +24,14 @@ class Reader:
 
 
 READERS: dict[str, Reader] = {
+    "kuairand-pure": Reader(kuairand.PURE, kuairand.read_pure),
+    "kuairand-1k": Reader(kuairand.ONE_K, kuairand.read_one_k),
     "kuairand-random-sample": Reader(samples.KUAIRAND, samples.read_kuairand),
     "criteo-attribution-sample": Reader(samples.CRITEO, samples.read_criteo),
+    "criteo-attribution": Reader(criteo.SCHEMA, criteo.read),
+    "retailrocket": Reader(retailrocket.SCHEMA, retailrocket.read),
+    "open-bandit": Reader(open_bandit.SCHEMA, open_bandit.read),
+    "headrace": Reader(decisions.SCHEMA, decisions.read),
 }
 
 
@@ -34,6 +40,8 @@ def open_log(source: Path, schema: LogSchema | str, files: Files) -> tuple[LogSc
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give the path of a log")
     given = _given(schema)
+    if source.is_file() and kind(source) == ".zip":
+        source = unzip(source, files.scratch)
     if isinstance(given, Reader):
         found = given.read(source, files)
         return found.schema, found

@@ -6,6 +6,7 @@ file is told in the user's words: which file, what is wrong with it, what to do.
 
 import csv
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +66,10 @@ def scan(path: Path, files: Files) -> pl.LazyFrame:
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty (0 bytes); expected a header and rows, get the file again")
     if ending == ".zip":
-        return scan(_unzip(path, files.scratch), files)
+        inside = unzip(path, files.scratch)
+        if inside.is_dir():
+            raise UserError(f"{path}: holds several logs; unpack it and give the one you mean")
+        return scan(inside, files)
     with broken_files(path):
         if ending == ".parquet":
             frame = pl.scan_parquet(path)
@@ -152,14 +156,19 @@ def broken_files(where: Path | str) -> Iterator[None]:
         raise UserError(f"{where}: can't be read ({text[:200]}); check the file") from error
 
 
-def _unzip(path: Path, scratch: Path) -> Path:
+def unzip(path: Path, scratch: Path) -> Path:
+    """What a zip file holds, unpacked: the one data file in it, or the folder of several."""
+    folder = scratch / path.name
     try:
         with zipfile.ZipFile(path) as archive:
             held = [n for n in archive.namelist() if kind(Path(n)) and not n.startswith("__MACOSX")]
-            if len(held) != 1:
-                names = ", ".join(held[:4]) or "none"
-                raise UserError(f"{path}: holds {len(held)} logs ({names}); unpack it and give the one you mean")
-            folder = scratch / path.name
-            return Path(archive.extract(held[0], folder))
-    except (zipfile.BadZipFile, EOFError) as error:
+            if not held:
+                raise UserError(f"{path}: holds no log; expected files ending in {', '.join(TYPES)}")
+            unpacked = [Path(archive.extract(name, folder)) for name in held]
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path}: the zip file is cut short or damaged ({error}); get it again") from None
+    if len(unpacked) == 1:
+        return unpacked[0]
+    while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():
+        folder = inside[0]
+    return folder

@@ -166,7 +166,9 @@ def test_without_users_each_row_is_a_journey(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_one_hot_group_becomes_one_code(tmp_path: Path) -> None:
-    log = pl.DataFrame({"who": [1, 1, 2], "Type_10": [0, 1, 0], "Type_7": [1.0, 0.0, 0.0], "Type_19": [False, False, True]})
+    log = pl.DataFrame(
+        {"who": [1, 1, 2], "Type_10": [0, 1, 0], "Type_7": [1.0, 0.0, 0.0], "Type_19": [False, False, True]}
+    )
     log.write_parquet(tmp_path / "log.parquet")
     schema = LogSchema("hot", user="who", channel=("Type_10", "Type_7", "Type_19"))
     journeys = prepare(tmp_path / "log.parquet", schema, tmp_path / "out")
@@ -194,7 +196,9 @@ def test_a_delayed_gain_carries_the_time_it_became_known(tmp_path: Path) -> None
 
 
 def test_dates_become_milliseconds_since_1970(tmp_path: Path) -> None:
-    log = pl.DataFrame({"who": [1, 1, 1], "at": ["1970-01-01 00:00:01.5+00:00", "1970-01-01T01:00:02+01:00", "1970-01-02"]})
+    log = pl.DataFrame(
+        {"who": [1, 1, 1], "at": ["1970-01-01 00:00:01.5+00:00", "1970-01-01T01:00:02+01:00", "1970-01-02"]}
+    )
     log.write_csv(tmp_path / "log.csv")
     schema = LogSchema("x", user="who", time="at", time_unit="datetime")
     time = prepare(tmp_path / "log.csv", schema, tmp_path / "out").time
@@ -232,8 +236,14 @@ def test_a_step_may_hold_candidates(tmp_path: Path) -> None:
         ({"cost": [0.1, -0.5, 0.2, 0.3, -1.0]}, ["'cost'", "2 negative", "row 2: -0.5", "row 5: -1.0"]),
         ({"p": [0.5, 0.0, 0.25, 1.5, 0.5]}, ["'p'", "2 values outside (0, 1]", "row 2: 0.0", "row 4: 1.5"]),
         ({"click": [1, 0, 2, 1, 1]}, ["'click'", "1 values other than 0 and 1", "row 3: 2"]),
-        ({"price": ["1", "2", "n/a", "4", "?"]}, ["'price'", "2 values that are text", "row 3: n/a", "row 5: ?", "numbers"]),
-        ({"city": ["Bonn", "Ulm", "Bonn", "Ulm", "Jena"]}, ["'city'", "varies within 1 users (first 7)", "level = 'step'"]),
+        (
+            {"price": ["1", "2", "n/a", "4", "?"]},
+            ["'price'", "2 values that are text", "row 3: n/a", "row 5: ?", "numbers"],
+        ),
+        (
+            {"city": ["Bonn", "Ulm", "Bonn", "Ulm", "Jena"]},
+            ["'city'", "varies within 1 users (first 7)", "level = 'step'"],
+        ),
     ],
 )
 @pytest.mark.parametrize("ending", ["parquet", "csv"])
@@ -326,4 +336,8 @@ def test_a_schema_file_is_read_by_its_path(tmp_path: Path) -> None:
     shop().write_csv(tmp_path / "log.csv")
     SCHEMA.save(tmp_path / "shop.toml")
     journeys = prepare(tmp_path / "log.csv", str(tmp_path / "shop.toml"), tmp_path / "out")
-    assert json.loads((journeys.path / "journeys.json").read_text())["schema"]["channels"] == ["mail", "search", "social"]
+    assert json.loads((journeys.path / "journeys.json").read_text())["schema"]["channels"] == [
+        "mail",
+        "search",
+        "social",
+    ]

@@ -37,7 +37,7 @@ class Check:
 
 @dataclass
 class Plan:
-    """The stored columns of a log. `texts` and `numbers` are finished by `measure`, which knows nulls and categories."""
+    """The stored columns of a log. `measure` finishes `texts` and `numbers`: it knows nulls and categories."""
 
     schema: LogSchema
     types: Mapping[str, pl.DataType]
@@ -107,7 +107,8 @@ def plan(schema: LogSchema, types: Mapping[str, pl.DataType], where: str) -> Pla
     if schema.cost is not None:
         cost = _number(made, schema.cost.name).cast(pl.Float64)
         _must(
-            made, schema.cost.name, (cost < 0) | cost.is_infinite(), "negative or infinite values", "a cost of 0 or more",
+            made, schema.cost.name, (cost < 0) | cost.is_infinite(), "negative or infinite values",
+            "a cost of 0 or more",
             "correct the rows, or take [cost] out of the schema",
         )  # fmt: skip
         made.fixed["cost"] = cost.fill_null(float("nan"))
@@ -115,7 +116,8 @@ def plan(schema: LogSchema, types: Mapping[str, pl.DataType], where: str) -> Pla
         share = _number(made, schema.propensity).cast(pl.Float64).fill_nan(None)
         _must(
             made, schema.propensity, (share <= 0) | (share > 1), "values outside (0, 1]",
-            "the probability with which the log chose the channel", "correct the rows, or take propensity out of the schema",
+            "the probability with which the log chose the channel",
+            "correct the rows, or take propensity out of the schema",
         )  # fmt: skip
         made.fixed["propensity"] = share.fill_null(float("nan"))
     _candidates(made)
@@ -241,12 +243,14 @@ def _gain(made: Plan, gain: Gain) -> None:
 
 
 def _known_at(made: Plan, gain: Gain) -> pl.Expr:
-    """When a delayed gain became known: never before its own step; a binary 0 without a time when its window closed."""
+    """When a delayed gain became known: never before its own step; a binary 0 without a time (none, or one before its
+    step, as -1) when its window closed."""
     own, at = made.fixed["time"], _time(made, gain.known[3:], key=False)
-    if gain.kind != "binary":
-        at_last = pl.lit(None, dtype=pl.Float64)
-    else:
-        at_last = pl.when(pl.col(gain.name).cast(pl.Float64, strict=False) == 0).then(own + _window(made.schema))
+    at_last = pl.lit(None, dtype=pl.Float64)
+    if gain.kind == "binary":
+        never = pl.col(gain.name).cast(pl.Float64, strict=False) == 0
+        at = pl.when(never & (at < own)).then(None).otherwise(at)  # -1 and the like
+        at_last = pl.when(never).then(own + _window(made.schema))
     known = pl.when(at.is_not_null()).then(pl.max_horizontal(at, own)).otherwise(at_last)
     return known.fill_null(float("nan"))
 
@@ -376,8 +380,8 @@ def _channels(made: Plan, log: pl.LazyFrame) -> tuple[str, ...]:
         declared = tuple(sorted(found, key=int) if whole else found)
     if len(declared) > _MOST_CHANNELS:
         raise UserError(
-            f"{made.where}: column {group[0]!r} holds {len(declared):,} different channels; expected {_MOST_CHANNELS:,} "
-            "at most; name the column that says over which channel, not which item"
+            f"{made.where}: column {group[0]!r} holds {len(declared):,} different channels; "
+            f"expected {_MOST_CHANNELS:,} at most; name the column that says over which channel, not which item"
         )
     return declared
 

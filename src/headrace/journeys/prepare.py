@@ -1,9 +1,9 @@
 """From a log to journeys: `prepare` reads, checks, sorts and writes, in bounded memory.
 
-A log of up to a bucket's size is read at once. A larger one is first dealt out, streaming, into buckets of users (ranges
-of the user's id, cut so that each holds about as many rows); then bucket by bucket is sorted by user, time and the
-log's own row order and appended as flat arrays. Users stand in ascending order of id whatever the number of buckets, so
-equal input gives equal bytes.
+A log of up to a bucket's size is read at once. A larger one is first dealt out, streaming, into buckets of users
+(ranges of the user's id, cut so that each holds about as many rows); then bucket by bucket is sorted by user, time
+and the log's own row order and appended as flat arrays. Users stand in ascending order of id whatever the number of
+buckets, so equal input gives equal bytes.
 
 Rows equal in every column of the log file (before joins) are duplicates: the first stays. In a log without a clock
 nothing is dropped, since two equal rows may be two equal events.
@@ -261,7 +261,8 @@ def _first_of_its_kind(
 def _changes(values: Array) -> NDArray[np.bool_]:
     """(N - 1,) true where a value differs from the one before; NaN is equal to NaN."""
     changed: NDArray[np.bool_] = values[1:] != values[:-1]
-    return changed & ~((values[1:] != values[1:]) & (values[:-1] != values[:-1]))
+    changed &= (values[1:] == values[1:]) | (values[:-1] == values[:-1])
+    return changed
 
 
 def _equal_rows(log: pl.LazyFrame, raw: tuple[str, ...]) -> pl.Series | None:
@@ -281,9 +282,7 @@ def _hashable(rows: pl.DataFrame) -> list[pl.Expr]:
     ]
 
 
-def _items(
-    made: Plan, bucket: pl.DataFrame, order: Array
-) -> tuple[dict[str, Array] | None, NDArray[np.int64] | None]:
+def _items(made: Plan, bucket: pl.DataFrame, order: Array) -> tuple[dict[str, Array] | None, NDArray[np.int64] | None]:
     """The lists of a bucket's steps, flat: "item/..." columns and one length a step."""
     if not made.items:
         return None, None

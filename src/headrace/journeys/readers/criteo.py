@@ -3,14 +3,14 @@
     timestamp uid campaign conversion conversion_timestamp conversion_id attribution click click_pos click_nb cost cpo
     time_since_last_click cat1 ... cat9
 
--1 stands for "none" in conversion_timestamp, conversion_id, click_pos, click_nb and time_since_last_click, and is read
-as null. A conversion is known at conversion_timestamp; that there was none is known when the 30 days have passed in which
-the data set looks for one. `attribution`, `click_pos` and `click_nb` are computed over the whole way to the conversion,
-backwards, and are never an input.
+-1 stands for "none" in conversion_timestamp, conversion_id, click_pos, click_nb and time_since_last_click, and is
+read as null. A conversion is known at conversion_timestamp; that there was none is known when the 30 days have passed
+in which the data set looks for one. `attribution`, `click_pos` and `click_nb` are computed over the whole way to the
+conversion, backwards, and are never an input.
 
 Channel: `cat8`. The categories have no published meaning. The sample that the MTORL authors made of this data set has
-eleven channels, Type_3225256 to Type_32440044, and they are one-to-one with its cat8; so the two agree. Campaign and the
-other categories come with the impression, as the channel does, hence `after`.
+eleven channels, Type_3225256 to Type_32440044, and they are one-to-one with its cat8; so the two agree. Campaign and
+the other categories come with the impression, as the channel does, hence `after`.
 """
 
 from pathlib import Path
@@ -30,7 +30,10 @@ SCHEMA = LogSchema(
     time_unit="s",
     channel="cat8",
     features=(
-        *(Feature(name, "categorical", "after") for name in ("campaign", *(f"cat{i}" for i in (1, 2, 3, 4, 5, 6, 7, 9)))),
+        *(
+            Feature(name, "categorical", "after")
+            for name in ("campaign", *(f"cat{i}" for i in (1, 2, 3, 4, 5, 6, 7, 9)))
+        ),
         Feature("cpo", "numeric", "after"),
         Feature("time_since_last_click", "numeric", "after"),
     ),

@@ -1,7 +1,7 @@
 """headrace's own decision log: what the service decided, in one parquet file or a folder of them.
 
-Columns user, time (ms since 1970), channel, propensity and cost; every other column as declared in `schema.toml` beside the
-file. Without that file only these five are read.
+Columns user, time (ms since 1970), channel, propensity and cost; every other column as declared in `schema.toml`
+beside the file. Without that file only these five are read.
 """
 
 from pathlib import Path

@@ -8,8 +8,8 @@ feature files beside it. `video_features_statistic` is not read: it holds averag
 future of every row. `visible_status` is not read either: it is the state of the video when the data were collected.
 
 Channel: the length of the video, from the log's duration_ms: short under 40 s, mid from 40 to under 120 s, long from
-120 s. The bounds are fixed; they cut the standard log of 25 April to 8 May into .35, .32 and .33. Pictures have duration 0
-and count as short. The video brings the channel about, so all that describes the video is known `after`.
+120 s. The bounds are fixed; they cut the standard log of 25 April to 8 May into .35, .32 and .33. Pictures have
+duration 0 and count as short. The video brings the channel about, so all that describes the video is known `after`.
 Of a video's tags the first is kept.
 """
 
@@ -39,7 +39,16 @@ _NUMERIC_VIDEO = ("server_width", "server_height")
 
 
 def _schema(name: str) -> LogSchema:
-    clicks = ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view", "is_profile_enter")
+    clicks = (
+        "is_click",
+        "is_like",
+        "is_follow",
+        "is_comment",
+        "is_forward",
+        "is_hate",
+        "long_view",
+        "is_profile_enter",
+    )
     return LogSchema(
         name=name,
         user="user_id",

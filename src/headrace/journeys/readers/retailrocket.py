@@ -3,9 +3,9 @@
     events           timestamp (ms), visitorid, event (view, addtocart, transaction), itemid, transactionid
     item_properties  timestamp (ms), itemid, property, value
 
-Every event is a step. The log knows no channel and no cost. Gains `addtocart` and `transaction` say which event the step
-was. An item's `categoryid` and `available` are joined as they stood at the time of the event: the latest value not later
-than it. The other properties are hashed words and numbers and are not read.
+Every event is a step. The log knows no channel and no cost. Gains `addtocart` and `transaction` say which event the
+step was. An item's `categoryid` and `available` are joined as they stood at the time of the event: the latest value
+not later than it. The other properties are hashed words and numbers and are not read.
 """
 
 from dataclasses import replace
@@ -40,7 +40,9 @@ def read(source: Path, files: Files) -> Source:
     raw = tuple(log.collect_schema().names()[1:])
     for column in ("event", "itemid", "timestamp"):
         if column not in raw:
-            raise UserError(f"{logs[0]}: no column {column!r}; expected timestamp, visitorid, event, itemid, transactionid")
+            raise UserError(
+                f"{logs[0]}: no column {column!r}; expected timestamp, visitorid, event, itemid, transactionid"
+            )
     log = log.with_columns((pl.col("event") == name).alias(name) for name in ("addtocart", "transaction"))
     try:
         parts = find(folder, ["item_properties_part*"], "item properties")
@@ -54,5 +56,7 @@ def read(source: Path, files: Files) -> Source:
             .select("timestamp", "itemid", pl.col("value").cast(pl.String).alias(name))
             .sort("timestamp", maintain_order=True)
         )
-        log = log.sort("timestamp", maintain_order=True).join_asof(values, on="timestamp", by="itemid")
+        log = log.sort("timestamp", maintain_order=True).join_asof(
+            values, on="timestamp", by="itemid", check_sortedness=False
+        )
     return Source(log.sort(ROW), raw, tuple(logs), SCHEMA)

@@ -230,15 +230,18 @@ def test_a_step_may_hold_candidates(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"who": [7, None, 7, 3, 7]}, ["'who'", "1 nulls of 5", "row 2", "user"]),
-        ({"at": [30, 10, None, None, 20]}, ["'at'", "2 nulls of 5", "row 3", "row 4"]),
-        ({"via": ["mail", "search", None, "mail", "mail"]}, ["'via'", "1 nulls", "row 3"]),
-        ({"cost": [0.1, -0.5, 0.2, 0.3, -1.0]}, ["'cost'", "2 negative", "row 2: -0.5", "row 5: -1.0"]),
-        ({"p": [0.5, 0.0, 0.25, 1.5, 0.5]}, ["'p'", "2 values outside (0, 1]", "row 2: 0.0", "row 4: 1.5"]),
-        ({"click": [1, 0, 2, 1, 1]}, ["'click'", "1 values other than 0 and 1", "row 3: 2"]),
+        ({"who": [7, None, 7, 3, 7]}, ["'who'", "nulls in 1 of 5 rows", "row 2", "user"]),
+        ({"at": [30, 10, None, None, 20]}, ["'at'", "nulls in 2 of 5 rows", "row 3", "row 4"]),
+        ({"via": ["mail", "search", None, "mail", "mail"]}, ["'via'", "nulls in 1 of 5", "row 3"]),
+        (
+            {"cost": [0.1, -0.5, 0.2, 0.3, -1.0]},
+            ["'cost'", "negative or infinite values in 2 of 5", "row 2: -0.5", "row 5: -1.0"],
+        ),
+        ({"p": [0.5, 0.0, 0.25, 1.5, 0.5]}, ["'p'", "values outside (0, 1] in 2 of 5", "row 2: 0.0", "row 4: 1.5"]),
+        ({"click": [1, 0, 2, 1, 1]}, ["'click'", "values other than 0 and 1 in 1 of 5", "row 3: 2"]),
         (
             {"price": ["1", "2", "n/a", "4", "?"]},
-            ["'price'", "2 values that are text", "row 3: n/a", "row 5: ?", "numbers"],
+            ["'price'", "values that are text in 2 of 5", "row 3: n/a", "row 5: ?", "numbers"],
         ),
         (
             {"city": ["Bonn", "Ulm", "Bonn", "Ulm", "Jena"]},
@@ -266,20 +269,24 @@ def test_text_far_behind_numbers_in_a_csv_is_still_told_by_its_row(tmp_path: Pat
     lines = [f"1,{i},0.5" for i in range(20_000)] + ["1,20000,oops"]
     (tmp_path / "log.csv").write_text("who,at,price\n" + "\n".join(lines))
     schema = LogSchema("x", user="who", time="at", features=(Feature("price"),))
-    with pytest.raises(UserError, match=r"'price': 1 values that are text of 20,001 \(first row 20001: oops\)"):
+    with pytest.raises(UserError, match=r"'price': values that are text in 1 of 20,001 rows \(first row 20001: oops\)"):
         prepare(tmp_path / "log.csv", schema, tmp_path / "out")
 
 
 def test_a_channel_outside_the_declared_set_is_refused(tmp_path: Path) -> None:
     shop().write_csv(tmp_path / "log.csv")
     schema = replace(SCHEMA, channels=("mail", "social"))
-    with pytest.raises(UserError, match=r"'via': 1 values outside the declared channels of 5 \(first row 2: search\)"):
+    with pytest.raises(
+        UserError, match=r"'via': values outside the declared channels in 1 of 5 rows \(first row 2: search\)"
+    ):
         prepare(tmp_path / "log.csv", schema, tmp_path / "out")
 
 
 def test_one_hot_rows_must_hold_exactly_one(tmp_path: Path) -> None:
     pl.DataFrame({"who": [1, 1, 2], "a": [0, 1, 0], "b": [1, 1, 0]}).write_csv(tmp_path / "log.csv")
-    with pytest.raises(UserError, match=r"2 rows whose one-hot channel .* row 2: 2.0, row 3: 0.0"):
+    with pytest.raises(
+        UserError, match=r"a one-hot channel without exactly one 1 in 2 of 3 rows .*row 2: 2.0, row 3: 0.0"
+    ):
         prepare(tmp_path / "log.csv", LogSchema("x", user="who", channel=("a", "b")), tmp_path / "out")
 
 

@@ -92,7 +92,7 @@ def plan(schema: LogSchema, types: Mapping[str, pl.DataType], where: str) -> Pla
     """The stored columns of a log of these column types; raises UserError for a column that is missing or unusable."""
     for column in schema.columns:
         if column not in types:
-            raise unknown("column", column, [c for c in types if c != ROW], f"{where}: schema {schema.name} names a")
+            raise unknown("column", column, [c for c in types if c != ROW], f"{where}: schema {schema.name}")
     made = Plan(schema, types, where)
     _user(made)
     if schema.time is not None:
@@ -202,7 +202,7 @@ def _channel(made: Plan) -> None:
     odd = pl.any_horizontal([(s.is_null()) | ((s != 0) & (s != 1)) for s in shares]) | (total != 1)
     label = f"{group[0]} ... {group[-1]}"
     _must(
-        made, label, odd, "rows whose one-hot channel doesn't hold exactly one 1", "one 1 and zeros else",
+        made, label, odd, "a one-hot channel without exactly one 1", "one 1 and zeros else",
         "correct the rows, or the columns in channel", total,
     )  # fmt: skip
     made.fixed["channel"] = pl.sum_horizontal([s * i for i, s in enumerate(shares)]).cast(pl.Int16)
@@ -285,7 +285,8 @@ def _time(made: Plan, column: str, key: bool) -> pl.Expr:
     elif unit == "datetime":
         raise _wrong_type(made, column, "dates, as time_unit is 'datetime' (numbers want s, ms, us, ns or scaled)")
     else:
-        value = _number(made, column).cast(pl.Float64).fill_nan(None)
+        to_do = "correct the rows, or set time_unit = 'datetime' if these are dates"
+        value = _number(made, column, to_do).cast(pl.Float64).fill_nan(None)
     if key:
         _must(
             made, column, pl.col(column).is_null() | value.is_infinite(), "nulls", "a time in every row",
@@ -322,13 +323,13 @@ def _candidates(made: Plan) -> None:
         )  # fmt: skip
 
 
-def _number(made: Plan, column: str) -> pl.Expr:
+def _number(made: Plan, column: str, do: str = "correct the rows, or the schema") -> pl.Expr:
     """A column as numbers: text that is a number is taken as one, other text is a mistake; booleans are 0 and 1."""
     kind = made.types[column]
     if _is_text(kind):
         number = pl.col(column).cast(pl.String).str.strip_chars().cast(pl.Float64, strict=False)
         check = (pl.col(column).is_not_null()) & number.is_null()
-        _must(made, column, check, "values that are text", "numbers", "correct the rows, or declare it categorical")
+        _must(made, column, check, "values that are text", "numbers", do)
         return number
     if kind == pl.Boolean:
         return pl.col(column).cast(pl.Int8)
@@ -352,7 +353,7 @@ def _broken(made: Plan, check: Check, count: int, log: pl.LazyFrame) -> UserErro
     rows = log.filter(check.bad).select(pl.col(ROW) + 1, show).bottom_k(3, by=ROW).sort(ROW).collect(engine="streaming")
     first = ", ".join(f"row {row}: {value if value is not None else 'null'}" for row, value in rows.iter_rows())
     return UserError(
-        f"{made.where}: column {check.column!r}: {count:,} {check.what} of {made.rows:,} (first {first}); "
+        f"{made.where}: column {check.column!r}: {check.what} in {count:,} of {made.rows:,} rows (first {first}); "
         f"expected {check.expected}; {check.do}"
     )
 

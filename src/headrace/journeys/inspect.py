@@ -64,9 +64,9 @@ def inspect(path: str | Path) -> tuple[LogSchema, Preview]:
                     lazy = scan_log(paths, Files(Path(scratch), thorough)).drop(ROW)
                     sample = lazy.head(SAMPLE).collect(engine="streaming")
                 break
-            except pl.exceptions.ComputeError:
+            except pl.exceptions.ComputeError as error:
                 if thorough:
-                    raise
+                    raise UserError(f"{path}: can't be read ({one_line(str(error))[:200]}); check the file") from error
     if sample.is_empty():
         raise UserError(f"{path}: the log has a header but no rows; give a log with rows")
     facts = {name: facts_of(sample[name]) for name in sample.columns}

@@ -66,7 +66,7 @@ def prepare(
     """The journeys of a log, written to the folder `out`, which appears whole or not at all.
 
     `source` is a file or a folder in the published layout; `schema` the name of a layout, a TOML file or a LogSchema.
-    Raises UserError, in one line, for a log that breaks its schema.
+    Raises UserError, in one line, for a log that breaks its schema; rows in it count from 1, the header not counted.
     """
     source, out = Path(source), Path(out)
     tell = progress or (lambda what, done, total: None)
@@ -81,7 +81,8 @@ def prepare(
         dedupe = not keep_duplicates and made.schema.time is not None
         tell("checking", 0, 1)
         with pl.Config(streaming_chunk_size=_MORSEL):
-            measure(made, log)
+            with broken_files(found.where):
+                measure(made, log)
             drop = _equal_rows(log, found.raw) if dedupe and made.schema.user is None else None
             writer.schema, writer.categories = made.schema, made.categories
             notes = _write(writer, made, _deal(made, log, Path(scratch)), found, dedupe, drop, tell)
@@ -151,8 +152,9 @@ def _load(
                 columns = list(dict.fromkeys((ROW, *resolved.columns, *raw)))
                 return made, found, _readable(found, found.frame.select(columns), len(columns), scratch)
         except pl.exceptions.ComputeError as error:  # text where the first rows of a csv file held numbers: look at all
-            if thorough or "parse" not in str(error):
-                raise
+            if thorough:
+                told = " ".join(str(error).split())[:200]
+                raise UserError(f"{found.where}: can't be read ({told}); check the file") from error
     raise AssertionError("unreachable")
 
 

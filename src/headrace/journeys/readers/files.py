@@ -5,6 +5,7 @@ file is told in the user's words: which file, what is wrong with it, what to do.
 """
 
 import csv
+import errno
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -146,6 +147,8 @@ def broken_files(where: Path | str) -> Iterator[None]:
         raise UserError(f"{where}: the file is empty; expected a header and rows, get the file again") from None
     except (OSError, pl.exceptions.ComputeError) as error:
         text = " ".join(str(error).split())
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+            raise UserError(f"{where}: no space left on the disk; free some, or give an --out elsewhere") from None
         signs = ("unexpected end of file", "unexpected EOF", "incomplete frame", "corrupt", "deflate", "invalid gzip")
         if any(sign.lower() in text.lower() for sign in signs):
             raise UserError(f"{where}: the file is cut short or damaged ({text[:120]}); get it again") from None

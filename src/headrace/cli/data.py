@@ -13,7 +13,8 @@ from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Source, record, save
 from headrace.journeys.audit import audit, has_leak
 from headrace.journeys.fetch import fetch
-from headrace.journeys.inspect import describe, inspect, write_draft
+from headrace.journeys.inspect import describe, inspect
+from headrace.journeys.inspect import save as save_draft
 from headrace.journeys.prepare import prepare
 from headrace.learn.run import Run
 
@@ -28,15 +29,15 @@ class Inspect:
     """Where the draft goes; default: FILE with the ending .schema.toml, in this folder."""
 
     def run(self) -> None:
-        drafted = inspect(self.file)
+        draft, preview = inspect(self.file)
         target = self.out or Path(f"{self.file.name.split('.')[0]}.schema.toml")
         if target.exists():
             raise UserError(f"{target}: exists; choose another --out, so that no corrected schema is lost")
-        write_draft(drafted, target)
-        rows = describe(drafted)
-        table = Table(*rows[0], title=str(self.file))
-        for row in rows:
-            table.add_row(*(str(v) for v in row.values()))
+        save_draft(draft, preview, target)
+        columns = ("column", "type", "nulls", "distinct", "example", "role", "why")
+        table = Table(*columns, title=f"{self.file}: {preview.rows:,} rows seen")
+        for row in describe(preview):
+            table.add_row(*row)
         out.print(table)
         out.print(
             f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"

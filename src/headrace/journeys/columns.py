@@ -250,14 +250,17 @@ def _known_at(made: Plan, gain: Gain) -> pl.Expr:
     if gain.kind == "binary":
         never = pl.col(gain.name).cast(pl.Float64, strict=False) == 0
         at = pl.when(never & (at < own)).then(None).otherwise(at)  # -1 and the like
-        at_last = pl.when(never).then(own + _window(made.schema))
+        at_last = pl.when(never).then(own + _window(made.schema, gain.name))
     known = pl.when(at.is_not_null()).then(pl.max_horizontal(at, own)).otherwise(at_last)
     return known.fill_null(float("nan"))
 
 
-def _window(schema: LogSchema) -> float:
+def _window(schema: LogSchema, gain: str) -> float:
     if schema.label_window_s is None:
-        return 0.0
+        raise UserError(
+            f"schema {schema.name}: gain {gain} is known at a time, but label_window_s is missing: without it a gain "
+            "that is not known yet would be one that comes; set it to the longest delay that the log waits for"
+        )
     if schema.time_unit == "scaled":
         raise UserError(
             f"schema {schema.name}: label_window_s is in seconds but time_unit is 'scaled'; "

@@ -221,7 +221,7 @@ class Transforms:
         return _assemble(ids, numbers, history.mask)
 
     def encode_context(self, batch: Batch) -> Encoded:
-        """The `after` features of the step itself, and its cost where that is paid for the exposure; never its gains."""
+        """The `after` features of the step itself, its cost where that is paid for the exposure; never its gains."""
         ids, numbers = [], []
         for f in self._context():
             if f.name in self.vocabularies:

@@ -73,9 +73,9 @@ def _brought(
 ) -> NDArray[Any]:
     """What the last step brought, (B,), blank where a gain is not known yet."""
     if name == "channel":
-        return batch.channel[last]
+        return np.asarray(batch.channel[last])
     if name == "cost" and batch.cost is not None:
-        return batch.cost[last]
+        return np.asarray(batch.cost[last])
     if name in batch.context:
         return np.asarray(batch.context[name][last])
     span = slice(int(rows[0]), int(rows[-1]) + 1)

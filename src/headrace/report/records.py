@@ -66,7 +66,7 @@ def of_group(records: Iterable[Record], group: tuple[str, str, str]) -> list[Rec
 
 
 def by_target(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
-    """(target, gain, records): a target's records, those of gains other than the reward's own apart; "" is the reward's."""
+    """(target, gain, records): a target's records, those of other gains than the reward's apart (its own is "")."""
     found: dict[tuple[str, str], list[Record]] = {}
     for r in records:
         found.setdefault((target(r["metric"]), str(r["setting"].get("gain", ""))), []).append(r)

@@ -5,9 +5,12 @@ LogSchema that carries the name of a layout is read by that layout's reader, so 
 schema still finds its files; any other name reads the columns of the file as they are.
 """
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
 
 from headrace.errors import UserError, unknown
 from headrace.journeys.readers import criteo, decisions, kuairand, open_bandit, retailrocket, samples
@@ -60,3 +63,18 @@ def _given(schema: LogSchema | str) -> LogSchema | Reader:
     if schema.endswith(".toml") or Path(schema).is_file():
         return LogSchema.load(schema)
     raise unknown("schema", schema, READERS, "--schema (or the path of a .toml file)")
+
+
+def recognise(source: Path) -> str | None:
+    """The name of the layout that a file or folder can be read as, None where there is none or more than one."""
+    fitting = []
+    for name, reader in READERS.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            try:
+                found = reader.read(source, Files(Path(scratch), False))
+                columns = set(found.frame.collect_schema().names())
+            except (UserError, pl.exceptions.PolarsError):
+                continue
+        if set(reader.schema.columns) <= columns:
+            fitting.append(name)
+    return fitting[0] if len(fitting) == 1 else None

@@ -44,7 +44,7 @@ SCHEMA = LogSchema(
         Gain("click_pos", "continuous", "never"),
         Gain("click_nb", "continuous", "never"),
     ),
-    cost=Cost("cost", "scaled"),
+    cost=Cost("cost", "scaled", context=True),
     label_window_s=30 * _DAY_S,
 )
 

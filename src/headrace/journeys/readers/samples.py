@@ -62,7 +62,7 @@ CRITEO = LogSchema(
         Gain("attribution", known="never"),
         Gain("click_nb", "continuous", "never"),
     ),
-    cost=Cost("cost", "scaled"),
+    cost=Cost("cost", "scaled", context=True),
 )
 
 

@@ -46,6 +46,22 @@ class Purpose(IntEnum):
     ORGANIC = 20
     ORGANIC_VALUE = 21
     LOGGING = 22
+    # 32-63: the feed
+    ITEM_TOPIC = 32
+    ITEM_QUALITY = 33
+    ITEM_DURATION = 34
+    HABIT = 35
+    PATIENCE = 36
+    TRAP = 37
+    SOCIAL = 38
+    FEED_FEATURE = 39
+    SESSIONS = 40
+    CANDIDATES = 41
+    PREDICTION = 42
+    FEED_CLICK = 43
+    WATCH = 44
+    REACTION = 45
+    LEAVE = 46
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:
@@ -81,6 +97,11 @@ def uniform(keys: Keys, day: int, request: int, purpose: int, width: int | None 
 def normal(keys: Keys, day: int, request: int, purpose: int, width: int | None = None) -> Floats:
     """Standard normals, (N,) or (N, W), by the inverse distribution function (so monotone in the uniform)."""
     return np.asarray(ndtri(uniform(keys, day, request, purpose, width)))
+
+
+def rehash(words: Keys, index: int) -> Keys:
+    """64 fresh random bits for each of `words`, of any shape; another index gives others."""
+    return _mix(words ^ np.uint64(_mix_word(index + _GOLDEN)))
 
 
 def categorical(uniforms: Floats, cumulative: Floats) -> NDArray[np.int64]:

@@ -1,7 +1,8 @@
 """Scenario: every number of a world, read from TOML, frozen, with a digest that names it.
 
-`topics`, `hours` and `[users]` are what all tasks share; `[ads]` holds the advertising task. Units stand beside the
-values in scenarios/ads.toml. K topics, M channels.
+`topics`, `hours` and `[users]` are what all tasks share; `[ads]` holds the advertising task, `[feed]` the feed's. A
+scenario has at least one of them. Units stand beside the values in scenarios/ads.toml and feed.toml. K topics, M
+channels.
 """
 
 import dataclasses
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError, unknown
+from headrace.simulate.feed_scenario import Feed, check_feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,9 @@ class Ads:
     organic_value: float
 
 
+NO_ADS = Ads((), (), 0, **dict.fromkeys([f.name for f in dataclasses.fields(Ads)[3:]], 0.0))  # no advertising task
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """A world's numbers. `Scenario.load("ads")`, or a path; change one with dataclasses.replace."""
@@ -108,7 +113,8 @@ class Scenario:
     topics: tuple[str, ...]
     hours: tuple[float, ...]  # (24,)
     users: Users
-    ads: Ads
+    ads: Ads = NO_ADS
+    feed: Feed | None = None
 
     def __post_init__(self) -> None:
         _check(self)
@@ -125,14 +131,23 @@ class Scenario:
         return self.channels.index(name)
 
     @property
+    def feed_task(self) -> Feed:
+        """The numbers of the feed; raises UserError where the scenario has none."""
+        if self.feed is None:
+            raise UserError(f"scenario {self.name}: no [feed], expected its numbers; scenarios/feed.toml shows them")
+        return self.feed
+
+    @property
     def start_ms(self) -> int:
         """Day 0 of the clock, ms since 1970 UTC."""
         day = datetime.datetime.fromisoformat(self.start).replace(tzinfo=datetime.UTC)
         return int(day.timestamp()) * 1000
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as in the TOML file."""
-        return dataclasses.asdict(self)
+        """Plain values, as in the TOML file; a task that the scenario lacks is left out."""
+        absent = {"ads"} if self.ads == NO_ADS else set()
+        absent |= {"feed"} if self.feed is None else set()
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in absent}
 
     @property
     def sha256(self) -> str:
@@ -187,6 +202,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
         parts = {key: _build(hints[key], entry, f"{where} {key}") for key, entry in value.items()}
         return typing.cast(Any, kind)(**parts)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # X | None: a part that may be left out
+        return _build(arguments[0], value, where)
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(_build(arguments[0], entry, f"{where}[{index}]") for index, entry in enumerate(value))
     if origin is dict and isinstance(value, dict):
@@ -257,6 +274,13 @@ def _check(scenario: Scenario) -> None:
                 others = [name for name in scenario.channels if name != channel.name]
                 raise unknown("channel in lifts", other, others, f"scenario {scenario.name}: {where}")
             entries.append((f"{where} lifts {other}", lift, 0, math.inf))
+    if scenario.feed is not None:
+        entries += check_feed(f"scenario {scenario.name}", scenario.feed, tuple(a.name for a in users.activity))
+    if ads == NO_ADS:
+        if scenario.feed is None:
+            raise UserError(f"scenario {scenario.name}: neither [ads] nor [feed]; add the task to be simulated")
+        absent = ("ads.", "number of channels", "sum of ads.")
+        entries = [entry for entry in entries if not entry[0].startswith(absent)]
     for what, value, low, high in entries:
         if not low <= value <= high:
             expected = f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -1,0 +1,114 @@
+"""feed_value: what a feed policy is worth in a world, by rollout.
+
+Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
+a difference is narrower than that of two separate rollouts.
+
+N users.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from headrace.errors import unknown
+from headrace.journeys.seams import Estimate, Predictor
+from headrace.simulate.draws import Floats
+from headrace.simulate.feed import TOTALS, FeedWorld
+from headrace.simulate.feed_policies import FeedPolicy, named, rollout
+from headrace.simulate.scenario import Scenario
+
+BLOCK = 8192  # users simulated at once by named policies
+Z95 = 1.959963984540054
+# Figures as a ratio of two sums over users; "" is one for every user and day.
+FIGURES = {
+    "dwell_time": ("dwell_s", ""),  # seconds a user and day
+    "dwell_per_session": ("dwell_s", "sessions"),
+    "positive_interactions": ("positive", ""),  # a user and day
+    "positive_interaction_rate": ("positive", "seen"),
+    "visits": ("days", ""),  # share of days with a visit
+    "sessions": ("sessions", ""),  # a user and day
+    "requests_per_session": ("requests", "sessions"),
+    "items_per_session": ("seen", "sessions"),
+    "return_rate": ("returns", "days"),  # share of days with a visit that the next one follows
+    "click_rate": ("click", "seen"),
+    "long_view_rate": ("long_view", "seen"),
+    "hate_rate": ("hate", "seen"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeedValue:
+    """A policy's worth. `per_user` holds each user's totals over all the days."""
+
+    policy: str
+    days: int
+    per_user: dict[str, Floats]  # (N,) each of TOTALS
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """FIGURES with 95 % intervals over users."""
+        return {name: self[name] for name in FIGURES}
+
+    def __getitem__(self, name: str) -> Estimate:
+        value, pulls = self._pulls(name)
+        return _estimate(value, pulls)
+
+    def less(self, other: "FeedValue", name: str) -> Estimate:
+        """The difference of one figure to another policy on the same users and seed, with its paired interval."""
+        (mine, my_pulls), (theirs, their_pulls) = self._pulls(name), other._pulls(name)
+        return _estimate(mine - theirs, my_pulls - their_pulls)
+
+    def relative(self, other: "FeedValue", name: str) -> Estimate:
+        """The difference as a share of the other policy's figure, with its paired interval."""
+        (mine, my_pulls), (theirs, their_pulls) = self._pulls(name), other._pulls(name)
+        return _estimate(mine / theirs - 1, my_pulls / theirs - mine * their_pulls / theirs**2)
+
+    def _pulls(self, name: str) -> tuple[float, Floats]:
+        """A figure, and how far each user pulls it: the linear part of a ratio of sums, (N,), mean 0."""
+        if name not in FIGURES:
+            raise unknown("figure", name, FIGURES)
+        above, below = FIGURES[name]
+        top = self.per_user[above]
+        bottom = self.per_user[below] if below else np.full(len(top), float(self.days))
+        if bottom.sum() == 0:
+            return math.nan, np.full(len(top), math.nan)
+        ratio = float(top.sum() / bottom.sum())
+        return ratio, (top - ratio * bottom) / bottom.mean()
+
+
+def feed_value(
+    scenario: Scenario,
+    policy: str | FeedPolicy,
+    users: int,
+    days: int | None = None,
+    seed: int = 0,
+    predictor: Predictor | None = None,
+) -> FeedValue:
+    """The value of `policy`, a name or a callable, to `users` users over `days` (None: the scenario's).
+
+    >>> from headrace.simulate.scenario import Scenario
+    >>> value = feed_value(Scenario.load("feed"), "shuffle", users=100, days=2)
+    >>> value["dwell_time"].n
+    100
+    """
+    bind = named(policy, scenario) if isinstance(policy, str) else None
+    days = scenario.days if days is None else days
+    block = BLOCK if bind else users
+    parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
+    for first in range(0, users, block):
+        world = FeedWorld(scenario, np.arange(first, min(first + block, users)), seed, days, predictor)
+        acting = bind(world) if bind else policy
+        assert not isinstance(acting, str)
+        for _ in rollout(world, acting):
+            pass
+        for name in TOTALS:
+            parts[name].append(world.totals[name])
+    label = policy if isinstance(policy, str) else type(policy).__name__
+    return FeedValue(label, days, {name: np.concatenate(values) for name, values in parts.items()})
+
+
+def _estimate(value: float, pulls: Floats) -> Estimate:
+    n = len(pulls)
+    half = Z95 * float(pulls.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return Estimate(value, value - half, value + half, n)

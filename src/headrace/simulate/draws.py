@@ -62,6 +62,7 @@ class Purpose(IntEnum):
     WATCH = 44
     REACTION = 45
     LEAVE = 46
+    FICKLE = 47
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

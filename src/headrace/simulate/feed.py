@@ -25,7 +25,7 @@ from headrace.errors import UserError
 from headrace.journeys.seams import Predictor
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
-from headrace.simulate.feed_response import evening, feed_tables, mean_play, trap_factor
+from headrace.simulate.feed_response import evening, feed_tables, fickle_factor, mean_play, trap_factor
 from headrace.simulate.feed_scenario import BEHAVIOURS, REACTIONS
 from headrace.simulate.feed_users import draw_feed_traits
 from headrace.simulate.items import Floats32, draw_items
@@ -118,6 +118,7 @@ class FeedWorld:
         self.own = draw_feed_traits(scenario, self.keys, self.traits)
         self.patience = feed.patience_spread * self.own.patience
         self.trap_factor = trap_factor(feed, self.own)
+        self.fickle_factor = fickle_factor(feed, self.own)
         n, k = len(self.users), len(scenario.topics)
         self.totals: dict[str, Floats] = {name: np.zeros(n) for name in TOTALS}
         self.mood, self.trust = np.zeros(n), np.zeros(n)
@@ -176,8 +177,11 @@ class FeedWorld:
         context |= {name: values[turn] for name, values in self.own.features.items()}
         return Requests(context, self._candidates(), self)
 
-    def sight(self, rows: Integers, items: NDArray[np.int32]) -> Sight:
-        """What the equations need of `items` (R, C) before the eyes of `rows` (R,), without fatigue: float32."""
+    def sight(self, rows: Integers, items: NDArray[np.int32], insight: float = 1.0) -> Sight:
+        """What the equations need of `items` (R, C) before the eyes of `rows` (R,), without fatigue: float32.
+
+        With an insight below 1 patience and sensitivity are only seen to be so far from the average user's.
+        """
         feed, own = self.feed, self.items
         direction = self._weights / np.sqrt((self._weights**2).sum())
         affinity = self._by_pair(self.taste, rows, items, direction)
@@ -190,11 +194,12 @@ class FeedWorld:
         desire += quality * np.float32(feed.watch_quality)
         bait *= np.float32(feed.watch_clickbait)
         desire -= bait
-        desire += length * (feed.watch_duration + self.patience[rows]).astype(np.float32)[:, None]
+        desire += length * (feed.watch_duration + insight * self.patience[rows]).astype(np.float32)[:, None]
         joy = affinity * np.float32(feed.enjoy_match)
         quality *= np.float32(feed.enjoy_quality)
         joy += quality
-        joy -= own.trap[items] * (feed.enjoy_trap * self.trap_factor[rows]).astype(np.float32)[:, None]
+        spoils = feed.enjoy_trap * (1 + insight * (self.trap_factor[rows] - 1))
+        joy -= own.trap[items] * spoils.astype(np.float32)[:, None]
         return Sight(affinity, click, desire, length, joy)
 
     def click_offset(self) -> Floats:
@@ -309,7 +314,8 @@ class FeedWorld:
         duration = own.duration_s[items].astype(np.float64)
         offset = self.click_offset() + feed.click_later * np.log1p(self.request)
         social = feed.social_spread * self.own.social[turn]
-        patient_leave = self.tables.leave + self.tables.leave_shift[self.traits.activity[turn]]
+        fickle = self.fickle_factor[turn]
+        leave = self.tables.leave + self.tables.leave_shift[self.traits.activity[turn]]
         mood, trust, fatigue = self.mood[turn], self.trust[turn], self.fatigue[:, turn]
         here = np.ones(a, dtype=np.bool_)
         rows = np.arange(a)
@@ -339,7 +345,8 @@ class FeedWorld:
                 out[name][:, p] = may & (luck_react[:, p * len(REACTIONS) + r] < expit(chance))
             mood = np.where(here, mood + feed.mood_rate * (joy - mood), mood)
             trust = np.where(here, trust + feed.trust_rate * (joy - trust), trust)
-            hazard = patient_leave - feed.leave_mood * mood - feed.leave_enjoyment * joy + feed.leave_fatigue * tired
+            hazard = leave + feed.leave_fatigue * tired
+            hazard -= fickle * (feed.leave_mood * mood + feed.leave_enjoyment * joy)
             fatigue[main, rows] += feed.fatigue_gain * self._weights[0] * here
             fatigue[second, rows] += feed.fatigue_gain * self._weights[1] * here
             leaves = here & (luck_leave[:, p] < expit(hazard))

@@ -8,11 +8,12 @@
     enjoyment j  = click ? e_m m + e_q q - t_u e_t trap : -skip
     p_reaction   = sigmoid(r_0 + s_s social_u + r_j j + r_w play / duration) where clicked (hate: always),
                    follow with a shift after a profile visit
-    p_leave      = sigmoid(l_0 + class - l_m mood - l_j j + l_f f), after each item
+    p_leave      = sigmoid(l_0 + class - h_u (l_m mood + l_j j) + l_f f), after each item
     mood' = mood + rate (j - mood), trust' likewise but slowly, F' = F + gain share_i
     p_visit      = sigmoid(v_class + s_h habit_u + v_t trust), once a day
 
-q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u = patience, t_u = sensitivity in (0, 2) with mean 1.
+q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u = patience, t_u sensitivity and h_u fickleness in (0, 2)
+with mean 1.
 A session begins with mood = trust; F and trust wear off with half-lives. The intercepts c_0, d_0, r_0, l_0 are solved
 so that a random item shown to a random user in a neutral state (F = mood = trust = 0, first request) has the scenario's
 rates, and v_class so that the mean over users is the class's visit_rate.
@@ -65,6 +66,7 @@ class Sample:
     clickiness: Floats
     patience: Floats
     trap_factor: Floats
+    fickle_factor: Floats
     social: Floats
     evening: Floats
     affinity: Floats
@@ -92,8 +94,13 @@ def evening(feed: Feed, hour: Floats) -> Floats:
 
 
 def trap_factor(feed: Feed, traits: FeedTraits) -> Floats:
-    """How much a trap spoils, (N,), between 0 and 2 with mean 1."""
+    """t_u: how much a trap spoils, (N,), between 0 and 2 with mean 1."""
     return np.asarray(2 * expit(feed.trap_spread * traits.sensitive))
+
+
+def fickle_factor(feed: Feed, traits: FeedTraits) -> Floats:
+    """h_u: how much mood and enjoyment decide whether somebody leaves, (N,), between 0 and 2 with mean 1."""
+    return np.asarray(2 * expit(feed.fickle_spread * traits.fickle))
 
 
 def mean_play(desire: Floats, spread: float, duration_s: Floats) -> Floats:
@@ -122,6 +129,7 @@ def sample(scenario: Scenario) -> Sample:
         clickiness=traits.clickiness[of],
         patience=feed.patience_spread * own.patience[of],
         trap_factor=trap_factor(feed, own)[of],
+        fickle_factor=fickle_factor(feed, own)[of],
         social=own.social[of],
         evening=evening(feed, hour),
         affinity=np.einsum("nk,kn->n", taste[of], items.direction[:, item].astype(np.float64)),
@@ -246,10 +254,11 @@ def _reaction(feed: Feed, s: Sample, name: str, click: Floats, joy: Floats, play
 
 def _leave(feed: Feed, s: Sample, tables: FeedTables, click: Floats, joy: Floats):  # type: ignore[no-untyped-def]
     own = tables.leave_shift[s.activity]
+    felt = feed.leave_enjoyment * s.fickle_factor
 
     def chance(intercept: float) -> Floats:
-        moved = expit(intercept + own - feed.leave_enjoyment * joy)
-        return np.asarray(click * moved + (1 - click) * expit(intercept + own + feed.leave_enjoyment * feed.skip))
+        moved = expit(intercept + own - felt * joy)
+        return np.asarray(click * moved + (1 - click) * expit(intercept + own + felt * feed.skip))
 
     return chance
 

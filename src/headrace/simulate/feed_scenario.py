@@ -110,8 +110,10 @@ class Feed:
     leave_mood: float
     leave_enjoyment: float
     leave_fatigue: float
+    fickle_spread: float
     return_trust: float
     habit_spread: float
+    predictor_insight: float
     activity: tuple[FeedActivity, ...]
     reactions: tuple[Reaction, ...]
     predictions: tuple[Prediction, ...]
@@ -156,6 +158,7 @@ def check_feed(where: str, feed: Feed, classes: tuple[str, ...]) -> list[tuple[s
         ("feed.most_sessions", feed.most_sessions, 1, 255),
         ("feed.most_requests", feed.most_requests, 1, 255),
         ("feed.quality_clickbait", feed.quality_clickbait, -1, 1),
+        ("feed.predictor_insight", feed.predictor_insight, 0, 1),
         ("feed.evening_hour", feed.evening_hour, 0, 24),
         ("feed.longest_s less shortest_s", feed.longest_s - feed.shortest_s, 1e-9, math.inf),
     ]

@@ -22,6 +22,7 @@ FEED_USER_FEATURES = (
     "past_length_score",
     "past_social_score",
     "past_complaint_score",
+    "past_loyalty_score",
 )
 
 
@@ -33,19 +34,20 @@ class FeedTraits:
     patience: Floats  # (N,) liking of long items
     sensitive: Floats  # (N,) how much a trap spoils
     social: Floats  # (N,) readiness to react
+    fickle: Floats  # (N,) how much mood and enjoyment decide whether they leave
     features: dict[str, NDArray[np.float64] | NDArray[np.int32]]  # (N,) each; categorical ones as codes
 
 
 def draw_feed_traits(scenario: Scenario, keys: Keys, traits: Traits) -> FeedTraits:
     """The feed's traits and features of the users with these keys, whose shared traits are `traits`."""
-    habit, patience, sensitive, social = (
-        draws.normal(keys, 0, 0, purpose) for purpose in (Purpose.HABIT, Purpose.PATIENCE, Purpose.TRAP, Purpose.SOCIAL)
-    )
-    noise = draws.normal(keys, 0, 0, Purpose.FEED_FEATURE, 3) * scenario.users.feature_noise
+    purposes = (Purpose.HABIT, Purpose.PATIENCE, Purpose.TRAP, Purpose.SOCIAL, Purpose.FICKLE)
+    habit, patience, sensitive, social, fickle = (draws.normal(keys, 0, 0, purpose) for purpose in purposes)
+    noise = draws.normal(keys, 0, 0, Purpose.FEED_FEATURE, 4) * scenario.users.feature_noise
     shown = {name: values for name, values in traits.features.items() if name in FEED_USER_FEATURES}
     own = {
         "past_length_score": np.round(patience + noise[:, 0], 3),
         "past_social_score": np.round(social + noise[:, 1], 3),
         "past_complaint_score": np.round(sensitive + noise[:, 2], 3),
+        "past_loyalty_score": np.round(-fickle + noise[:, 3], 3),
     }
-    return FeedTraits(habit, patience, sensitive, social, shown | own)
+    return FeedTraits(habit, patience, sensitive, social, fickle, shown | own)

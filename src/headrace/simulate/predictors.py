@@ -3,7 +3,7 @@
     score_k = sigmoid(c_k + g_k (L_k - mean L_k + s_k eta_k))
 
 L_k is a linear view of the pair's true tendency (user, item, hour; never the state of the session, nor the luck of what
-will happen), eta a standard normal that is a function of (seed, user, item, behaviour, day): asking again gives the same
+will happen; the user's patience and sensitivity only as far as predictor_insight goes), eta a standard normal that is a function of (seed, user, item, behaviour, day): asking again gives the same
 score. s_k is solved so that over random pairs the score has the set AUC, g_k shrinks a noisy view as a calibrated model
 would, c_k gives the set ratio of mean score to mean true rate. The AUC's events are click, finish, long view, the
 reactions, exit and any positive reaction per exposure; for play_time: playing longer than the scenario's mean watch_s.
@@ -12,6 +12,7 @@ The score of play_time is expected seconds as a share of longest_s.
 A users in turn, C candidates; planes are (12, A, C) in the order of BEHAVIOURS.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
@@ -95,7 +96,7 @@ class NoisyPredictor:
         out = np.empty((len(BEHAVIOURS), *items.shape), dtype=np.float32)
         for first in range(0, len(turn), _CHUNK):
             rows = slice(first, first + _CHUNK)
-            sight = world.sight(turn[rows], items[rows])
+            sight = world.sight(turn[rows], items[rows], world.feed.predictor_insight)
             luck = self._luck(keys[rows], items[rows])
             views = (sight.click, sight.desire, sight.length, sight.joy)
             part = np.empty_like(sight.click)
@@ -183,13 +184,16 @@ def _fitted(scenario: Scenario) -> Fitted:
     feed = scenario.feed_task
     s, tables = sample(scenario), feed_tables(scenario)
     chances = neutral_chances(scenario, s, tables)
+    insight = feed.predictor_insight
+    dimmed = dataclasses.replace(s, patience=insight * s.patience, trap_factor=1 + insight * (s.trap_factor - 1))
+    believed = neutral_chances(scenario, dimmed, tables)
     parts = _parts(feed)
     views = np.stack(
         [
             chances.click_logit,
-            chances.desire - tables.desire,
+            believed.desire - tables.desire,
             s.length,
-            chances.enjoyment,
+            believed.enjoyment,
             feed.social_spread * s.social,
             tables.leave_shift[s.activity],
         ]

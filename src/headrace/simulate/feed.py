@@ -6,10 +6,10 @@
         outcomes = world.step(action)              # fusion weights (A, 12), or scores (A, C): the best k are shown
 
 A day's first sessions of all users pass side by side, request by request, then the second ones, then the next day
-begins; a user's own time only moves on. Somebody who comes looks at the shown items in order until they leave; a session
-is cut where it grows too long or the clock's last day ends. The equations stand in feed_response.py; everything random
-is a draw of (seed, user, day, request, purpose), a request's number within the day being session * most_requests +
-request.
+begins; a user's own time only moves on. Somebody who comes looks at the shown items in order until they leave; a
+session is cut where it grows too long or the clock's last day ends. The equations stand in feed_response.py; everything
+random is a draw of (seed, user, day, request, purpose), a request's number within the day being
+session * most_requests + request.
 
 N users of the world, A of them in turn at a step, C candidates, k of them shown, K topics. Times in ms since 1970.
 """
@@ -25,7 +25,7 @@ from headrace.errors import UserError
 from headrace.journeys.seams import Predictor
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
-from headrace.simulate.feed_response import evening, feed_tables, fickle_factor, mean_play, trap_factor
+from headrace.simulate.feed_response import evening, feed_tables, fickle_factor, mean_play, sessions_beyond, trap_factor
 from headrace.simulate.feed_scenario import BEHAVIOURS, REACTIONS
 from headrace.simulate.feed_users import draw_feed_traits
 from headrace.simulate.items import Floats32, draw_items
@@ -143,6 +143,9 @@ class FeedWorld:
         self.predictor = NoisyPredictor(scenario, self) if predictor is None else Handed(scenario, self, predictor)
         self.day, self.session, self.request = 0, 0, 0
         self._turn: Integers = np.zeros(0, dtype=np.int64)
+        self._time: Floats = np.zeros(0)
+        self._scored: Floats32 | None = None
+        self._offered: NDArray[np.int32] | None = None
         self._begin_day()
         self._settle()
 
@@ -287,7 +290,10 @@ class FeedWorld:
             luck >>= np.uint64(40)
             luck *= self._shelf.astype(np.uint64)
             luck >>= np.uint64(24)
-            self._offered = luck.astype(np.int32) * np.int32(c) + np.arange(c, dtype=np.int32)
+            found: NDArray[np.int32] = luck.astype(np.int32)
+            found *= np.int32(c)
+            found += np.arange(c, dtype=np.int32)
+            self._offered = found
         return self._offered
 
     def _by_pair(self, by_topic: Floats, rows: Integers, items: NDArray[np.int32], weights: Floats) -> Floats32:
@@ -326,9 +332,7 @@ class FeedWorld:
             click = here & (luck_click[:, p] < expit(offset + sight.click[:, p] - feed.click_match * less))
             desire = self.tables.desire + sight.desire[:, p] - feed.watch_match * less
             wish = np.exp(desire + feed.watch_spread * luck_watch[:, p])
-            glance = np.exp(
-                np.log(feed.glance_s) - feed.glance_spread**2 / 2 + feed.glance_spread * luck_watch[:, p]
-            )
+            glance = np.exp(np.log(feed.glance_s) - feed.glance_spread**2 / 2 + feed.glance_spread * luck_watch[:, p])
             play = np.where(here, np.minimum(np.where(click, wish, glance), duration[:, p]), 0.0)
             joy = np.where(click, sight.joy[:, p] - feed.enjoy_match * less, -feed.skip)
             watched = play / duration[:, p]
@@ -366,10 +370,10 @@ class FeedWorld:
             self.totals["sessions"][turn] += 1
         spent = by_item["play_s"].sum(axis=1) + feed.pause_s * by_item["seen"].sum(axis=1)
         self._next_time = self._time + np.ceil(spent * 1000)
-        terminated = by_item["exit"].any(axis=1)
+        terminated: Bools = np.asarray(by_item["exit"].any(axis=1))
         longest = self.request + 1 >= feed.most_requests
-        truncated = ~terminated & (longest | (self._next_time >= self.end_ms))
-        return FeedOutcomes(shown, items, by_item, terminated, truncated)
+        cut = np.logical_or(longest, self._next_time >= self.end_ms)
+        return FeedOutcomes(shown, items, by_item, terminated, np.logical_and(~terminated, cut))
 
     def _next_turn(self, outcomes: FeedOutcomes) -> None:
         over = outcomes.terminated | outcomes.truncated
@@ -404,10 +408,10 @@ class FeedWorld:
         self.trust *= np.exp2(-gone / feed.trust_half_life_days)
         self._trust_when[:] = day
         liking = self.tables.visit[self.traits.activity] + feed.habit_spread * self.own.habit
-        comes = draws.uniform(self.keys, day, 0, Purpose.VISIT) < expit(liking + feed.return_trust * self.trust)
-        beyond = draws.categorical(
-            draws.uniform(self.keys, day, 0, Purpose.SESSIONS), self.tables.sessions[self.traits.activity]
-        )
+        liking += feed.return_trust * self.trust + feed.visit_again * (self._last_visit == day - 1)
+        comes = draws.uniform(self.keys, day, 0, Purpose.VISIT) < expit(liking)
+        size = draws.normal(self.keys, day, 1, Purpose.SESSIONS) if feed.sessions_spread else np.zeros(n)
+        beyond = sessions_beyond(feed, self.traits.activity, draws.uniform(self.keys, day, 0, Purpose.SESSIONS), size)
         self._count_sessions = np.where(comes, 1 + beyond, 0)
         first = self._session_start(np.flatnonzero(comes), 0)
         known = np.full(n, self.scenario.start_ms + (day + 1.0) * DAY_MS)

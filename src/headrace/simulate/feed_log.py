@@ -10,7 +10,7 @@ and "item/outcome/...".
 A requests, C candidates, k shown.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -126,7 +126,8 @@ class _Step:
         held: dict[str, NDArray[Any]] = {}
         if lists != "none":
             assert step.planes is not None
-            planes, held = step.planes, {"id": step.requests.items, "shown": outcomes.shown}
+            planes: Sequence[NDArray[np.float32]] = list(step.planes)
+            held = {"id": step.requests.items, "shown": outcomes.shown}
             if lists == "shown":
                 planes = [np.take_along_axis(plane, outcomes.shown, axis=1) for plane in planes]
                 held = {"id": outcomes.items}

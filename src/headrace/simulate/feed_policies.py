@@ -151,7 +151,9 @@ class BoxNormal:
         self.low, self.high = box(world.feed)
         self.spread = np.broadcast_to(np.asarray(spread, dtype=np.float64), self.low.shape)
         if not (self.spread > 0).all():
-            raise UserError(f"policy: spreads {self.spread.tolist()}; expected numbers above 0, without noise no density")
+            raise UserError(
+                f"policy: spreads {self.spread.tolist()}; expected numbers above 0, without noise no density"
+            )
 
     def __call__(self, requests: Requests) -> Action:
         a, world = len(requests), self.world

@@ -10,20 +10,22 @@
                    follow with a shift after a profile visit
     p_leave      = sigmoid(l_0 + class - h_u (l_m mood + l_j j) + l_f f), after each item
     mood' = mood + rate (j - mood), trust' likewise but slowly, F' = F + gain share_i
-    p_visit      = sigmoid(v_class + s_h habit_u + v_t trust), once a day
+    p_visit      = sigmoid(v_class + s_h habit_u + v_t trust + v_a came yesterday), once a day
 
-q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u = patience, t_u sensitivity and h_u fickleness in (0, 2)
-with mean 1.
-A session begins with mood = trust; F and trust wear off with half-lives. The intercepts c_0, d_0, r_0, l_0 are solved
-so that a random item shown to a random user in a neutral state (F = mood = trust = 0, first request) has the scenario's
-rates, and v_class so that the mean over users is the class's visit_rate.
+q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u patience, t_u sensitivity and h_u
+fickleness in (0, 2) with mean 1. A session begins with mood = trust; F and trust wear off with half-lives. The
+intercepts c_0, d_0, r_0, l_0 are solved so that a random item shown to a random user in a neutral state (F = mood =
+trust = 0, first request) has the scenario's rates, and v_class so that the mean over users is the class's visit_rate
+where v_a = 0.
 
 N users or pairs of user and item, K topics, A activity classes.
 """
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +41,8 @@ from headrace.simulate.items import draw_items
 from headrace.simulate.scenario import NO_ADS, Scenario
 from headrace.simulate.users import Traits, draw_traits, first_moving
 
+Chance = Callable[[float, Floats | None], Floats]  # of an intercept and, for a follow, the profile visit's chance
+
 SAMPLE_SEED = 7_030_107  # of the users and items over which intercepts are solved
 SAMPLE_USERS, SAMPLE_ITEMS = 8192, 2
 
@@ -48,7 +52,6 @@ class FeedTables:
     """A scenario's feed as arrays."""
 
     visit: Floats  # (A,) logit
-    sessions: Floats  # (A, S) cumulative distribution of the sessions beyond a day's first
     hours: Floats  # (25,) cumulative from 0
     click_shift: Floats  # (A,) logit
     leave_shift: Floats  # (A,) logit
@@ -163,7 +166,7 @@ def neutral_chances(scenario: Scenario, s: Sample, tables: FeedTables) -> Neutra
     desire = tables.desire + _desire(feed, s)
     play = np.minimum(np.exp(desire + feed.watch_spread * s.watch), s.duration_s)
     joy = _enjoyment(feed, s)
-    reactions = {}
+    reactions: dict[str, Floats] = {}
     for name, intercept in zip(REACTIONS, tables.reactions, strict=True):
         reactions[name] = _reaction(feed, s, name, click, joy, play)(intercept, reactions.get("profile_visit"))
     return Neutral(click_logit, click, desire, play, joy, reactions, _leave(feed, s, tables, click, joy)(tables.leave))
@@ -174,7 +177,6 @@ def _tables(scenario: Scenario) -> FeedTables:
     feed, s = scenario.feed_task, sample(scenario)
     found = FeedTables(
         visit=np.array([_mean_logit(a.visit_rate, feed.habit_spread) for a in scenario.users.activity]),
-        sessions=_session_tables(feed),
         hours=np.concatenate([[0.0], draws.cumulative(scenario.hours)]),
         click_shift=np.array([a.click_shift for a in feed.activity]),
         leave_shift=np.array([a.leave_shift for a in feed.activity]),
@@ -200,11 +202,12 @@ def _tables(scenario: Scenario) -> FeedTables:
         )
     play = np.minimum(np.exp(longing + desire + feed.watch_spread * s.watch), s.duration_s)
     joy = _enjoyment(feed, s)
-    reactions, visited = [], None
+    reactions: list[float] = []
+    visited: Floats | None = None
     for reaction in feed.reactions:
         chance = _reaction(feed, s, reaction.name, click, joy, play)
         given = visited if reaction.name == "follow" else None
-        at = _solve(lambda r, c=chance, v=given, w=reaction.rate: float(c(r, v).mean()) - w)  # type: ignore[misc]
+        at = _solve(partial(_missed, chance, given, reaction.rate))
         reactions.append(at)
         if reaction.name == "profile_visit":
             visited = chance(at, None)
@@ -234,12 +237,12 @@ def _enjoyment(feed: Feed, s: Sample) -> Floats:
     return np.asarray(liked - s.trap_factor * feed.enjoy_trap * s.trap)
 
 
-def _reaction(feed: Feed, s: Sample, name: str, click: Floats, joy: Floats, play: Floats):  # type: ignore[no-untyped-def]
+def _reaction(feed: Feed, s: Sample, name: str, click: Floats, joy: Floats, play: Floats) -> Chance:
     """The chance per exposure as a function of the intercept (and, for a follow, of the profile visit's chance)."""
     r = feed.reaction(name)
     own = feed.social_spread * s.social
 
-    def chance(intercept: float, visited: Floats | None = None) -> Floats:
+    def chance(intercept: float, visited: Floats | None) -> Floats:
         base = intercept + own + r.enjoyment * joy + r.watched * play / s.duration_s
         if name == "hate":
             unmoved = expit(intercept + own - r.enjoyment * feed.skip)
@@ -252,7 +255,7 @@ def _reaction(feed: Feed, s: Sample, name: str, click: Floats, joy: Floats, play
     return chance
 
 
-def _leave(feed: Feed, s: Sample, tables: FeedTables, click: Floats, joy: Floats):  # type: ignore[no-untyped-def]
+def _leave(feed: Feed, s: Sample, tables: FeedTables, click: Floats, joy: Floats) -> Callable[[float], Floats]:
     own = tables.leave_shift[s.activity]
     felt = feed.leave_enjoyment * s.fickle_factor
 
@@ -263,6 +266,10 @@ def _leave(feed: Feed, s: Sample, tables: FeedTables, click: Floats, joy: Floats
     return chance
 
 
+def _missed(chance: Chance, given: Floats | None, rate: float, intercept: float) -> float:
+    return float(chance(intercept, given).mean()) - rate
+
+
 def _mean_logit(rate: float, spread: float) -> float:
     """The c with E sigmoid(c + spread e) = rate over standard normal e."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(41)
@@ -271,12 +278,21 @@ def _mean_logit(rate: float, spread: float) -> float:
     return _solve(lambda c: float(weights @ expit(c + spread * nodes)) - rate)
 
 
-def _session_tables(feed: Feed) -> Floats:
-    beyond = np.arange(feed.most_sessions)
-    mean = np.array([a.sessions - 1 for a in feed.activity])[:, None]
-    factorial = np.cumprod(np.maximum(beyond, 1), dtype=np.float64)
-    return draws.cumulative(mean**beyond / factorial)
+def sessions_beyond(feed: Feed, activity: NDArray[np.int64], luck: Floats, size: Floats) -> NDArray[np.int64]:
+    """The sessions of a day beyond its first, (N,): Poisson, cut at most_sessions, with a mean that `size` spreads.
+
+    `luck` uniform, `size` standard normal.
+    """
+    mean = np.array([a.sessions - 1 for a in feed.activity])[activity]
+    mean = mean * np.exp(feed.sessions_spread * size - feed.sessions_spread**2 / 2)
+    term = np.exp(-mean)
+    edge, found = term.copy(), np.zeros(len(mean), dtype=np.int64)
+    for beyond in range(1, feed.most_sessions):
+        found += luck >= edge
+        term = term * mean / beyond
+        edge += term
+    return found
 
 
-def _solve(function) -> float:  # type: ignore[no-untyped-def]
+def _solve(function: Callable[[float], Any]) -> float:
     return float(brentq(function, -80, 80))

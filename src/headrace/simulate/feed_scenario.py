@@ -113,6 +113,8 @@ class Feed:
     fickle_spread: float
     return_trust: float
     habit_spread: float
+    visit_again: float
+    sessions_spread: float
     predictor_insight: float
     activity: tuple[FeedActivity, ...]
     reactions: tuple[Reaction, ...]
@@ -134,7 +136,14 @@ _POSITIVE = (
     "fatigue_half_life_hours",
     "trust_half_life_days",
 )
-_ANY_SIGN = ("quality_clickbait", "click_evening", "click_later", "watch_duration", "follow_after_profile")
+_ANY_SIGN = (
+    "quality_clickbait",
+    "click_evening",
+    "click_later",
+    "watch_duration",
+    "follow_after_profile",
+    "visit_again",
+)
 
 
 def check_feed(where: str, feed: Feed, classes: tuple[str, ...]) -> list[tuple[str, float, float, float]]:

@@ -1,4 +1,4 @@
-"""What the users of a world are like in the feed, beyond the traits that all its tasks share, and what a log shows of it.
+"""What users are like in the feed, beyond the traits that all of a world's tasks share, and what a log shows of it.
 
 N users.
 """
@@ -44,7 +44,7 @@ def draw_feed_traits(scenario: Scenario, keys: Keys, traits: Traits) -> FeedTrai
     habit, patience, sensitive, social, fickle = (draws.normal(keys, 0, 0, purpose) for purpose in purposes)
     noise = draws.normal(keys, 0, 0, Purpose.FEED_FEATURE, 4) * scenario.users.feature_noise
     shown = {name: values for name, values in traits.features.items() if name in FEED_USER_FEATURES}
-    own = {
+    own: dict[str, NDArray[np.float64] | NDArray[np.int32]] = {
         "past_length_score": np.round(patience + noise[:, 0], 3),
         "past_social_score": np.round(social + noise[:, 1], 3),
         "past_complaint_score": np.round(sensitive + noise[:, 2], 3),

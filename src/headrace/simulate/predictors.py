@@ -2,12 +2,13 @@
 
     score_k = sigmoid(c_k + g_k (L_k - mean L_k + s_k eta_k))
 
-L_k is a linear view of the pair's true tendency (user, item, hour; never the state of the session, nor the luck of what
-will happen; the user's patience and sensitivity only as far as predictor_insight goes), eta a standard normal that is a function of (seed, user, item, behaviour, day): asking again gives the same
-score. s_k is solved so that over random pairs the score has the set AUC, g_k shrinks a noisy view as a calibrated model
-would, c_k gives the set ratio of mean score to mean true rate. The AUC's events are click, finish, long view, the
-reactions, exit and any positive reaction per exposure; for play_time: playing longer than the scenario's mean watch_s.
-The score of play_time is expected seconds as a share of longest_s.
+L_k is a linear view of the pair's true tendency (user, item, hour), never of the session's state or the luck of what
+will happen; of the user's patience and sensitivity it knows as much as predictor_insight says. eta is a standard normal
+that is a function of (seed, user, item, behaviour, day), so that asking again gives the same score. s_k is solved so
+that over random pairs the score has the set AUC, g_k shrinks a noisy view as a calibrated model would, c_k gives the
+set ratio of mean score to mean true rate. The AUC's events are click, finish, long view, the reactions, exit and any
+positive reaction, per exposure; of play_time: playing longer than the scenario's mean watch_s. The score of play_time
+is expected seconds as a share of longest_s.
 
 A users in turn, C candidates; planes are (12, A, C) in the order of BEHAVIOURS.
 """
@@ -60,14 +61,13 @@ class FeedPredictor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """The twelve predictors: L = click l_c + desire l_d + length z + joy j + social s + leave x, (12,) or (12, .) each."""
+    """The twelve predictors: L = click l_c + desire l_d + length z + joy j + social s + leave x; (12,) each."""
 
     parts: Floats  # (12, 6)
     mean: Floats
     noise: Floats  # s_k
     slope: Floats  # g_k
     intercept: Floats  # c_k
-    attainable: Floats  # the AUC without noise
 
 
 class NoisyPredictor:
@@ -179,8 +179,15 @@ def fitted(scenario: Scenario) -> Fitted:
     return _fitted(neutral(scenario))
 
 
+def attainable(scenario: Scenario) -> Floats:
+    """(12,) the AUC that each behaviour's predictor would have without noise."""
+    _, latent, events, _ = _views(neutral(scenario))
+    return np.array([expected_auc(view, event) for view, event in zip(latent, events, strict=True)])
+
+
 @lru_cache(maxsize=32)
-def _fitted(scenario: Scenario) -> Fitted:
+def _views(scenario: Scenario) -> tuple[Floats, Floats, Floats, Floats]:
+    """(12, 6) parts, (12, N) L of the sample's pairs, (12, N) chances of the events, (12,) means to be predicted."""
     feed = scenario.feed_task
     s, tables = sample(scenario), feed_tables(scenario)
     chances = neutral_chances(scenario, s, tables)
@@ -188,29 +195,25 @@ def _fitted(scenario: Scenario) -> Fitted:
     dimmed = dataclasses.replace(s, patience=insight * s.patience, trap_factor=1 + insight * (s.trap_factor - 1))
     believed = neutral_chances(scenario, dimmed, tables)
     parts = _parts(feed)
-    views = np.stack(
-        [
-            chances.click_logit,
-            believed.desire - tables.desire,
-            s.length,
-            believed.enjoyment,
-            feed.social_spread * s.social,
-            tables.leave_shift[s.activity],
-        ]
-    )
-    latent = _weighted(parts, views)
-    events, means = _events(feed, s, chances)
-    eta = draws.normal(draws.user_keys(1, np.arange(len(s.length))), 0, 0, Purpose.PREDICTION, len(BEHAVIOURS))
-    found = [np.empty(len(BEHAVIOURS)) for _ in range(5)]
-    mean, noise, slope, intercept, attainable = found
+    own = (feed.social_spread * s.social, tables.leave_shift[s.activity])
+    views = np.stack([chances.click_logit, believed.desire - tables.desire, s.length, believed.enjoyment, *own])
+    return parts, _weighted(parts, views), *_events(feed, s, chances)
+
+
+@lru_cache(maxsize=32)
+def _fitted(scenario: Scenario) -> Fitted:
+    feed = scenario.feed_task
+    parts, latent, events, means = _views(scenario)
+    eta = draws.normal(draws.user_keys(1, np.arange(latent.shape[1])), 0, 0, Purpose.PREDICTION, len(BEHAVIOURS))
+    mean, noise, slope, intercept = (np.empty(len(BEHAVIOURS)) for _ in range(4))
     for k, made in enumerate(feed.predictions):
         view, luck = latent[k] - latent[k].mean(), eta[:, k]
         spread = float(view.std())
-        attainable[k] = expected_auc(view, events[k])
-        if made.auc > attainable[k]:
+        most = expected_auc(view, events[k])
+        if made.auc > most:
             raise UserError(
                 f"scenario: feed.predictions {made.name} auc is {made.auc:g}, but who sees all that is true of a pair "
-                f"reaches {attainable[k]:.3f}; set a lower one"
+                f"reaches {most:.3f}; set a lower one"
             )
         low, high = 0.0, 40.0
         for _ in range(18):
@@ -223,7 +226,7 @@ def _fitted(scenario: Scenario) -> Fitted:
         seen = slope[k] * (view + noise[k] * luck)
         target = min(made.calibration * means[k], 0.999)
         intercept[k] = _intercept(seen, target)
-    return Fitted(parts, mean, noise, slope, intercept, attainable)
+    return Fitted(parts, mean, noise, slope, intercept)
 
 
 def expected_auc(score: Floats, chance: Floats) -> float:

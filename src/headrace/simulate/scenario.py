@@ -99,7 +99,7 @@ class Ads:
     organic_value: float
 
 
-NO_ADS = Ads((), (), 0, **dict.fromkeys([f.name for f in dataclasses.fields(Ads)[3:]], 0.0))  # no advertising task
+NO_ADS = Ads((), (), 0, **dict.fromkeys([f.name for f in dataclasses.fields(Ads) if f.type is float], 0.0))
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def variants(scenario: Scenario) -> dict[str, Scenario]:
     feed = scenario.feed_task
 
     def varied(**changes: float) -> Scenario:
-        return replace(scenario, feed=replace(feed, **changes))  # type: ignore[arg-type]
+        return _predictable(replace(scenario, feed=replace(feed, **changes)))  # type: ignore[arg-type]
 
     swap = 0.6 * feed.click_clickbait
     return {

@@ -15,7 +15,7 @@
 q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u patience, t_u sensitivity and h_u
 fickleness in (0, 2) with mean 1. A session begins with mood = trust; F and trust wear off with half-lives. The
 intercepts c_0, d_0, r_0, l_0 are solved so that a random item shown to a random user in a neutral state (F = mood =
-trust = 0, first request) has the scenario's rates, and v_class so that the mean over users is the class's visit_rate
+trust = 0 before it, first request) has the scenario's rates, and v_class so that the mean over users is the class's visit_rate
 where v_a = 0.
 
 N users or pairs of user and item, K topics, A activity classes.
@@ -257,7 +257,7 @@ def _reaction(feed: Feed, s: Sample, name: str, click: Floats, joy: Floats, play
 
 def _leave(feed: Feed, s: Sample, tables: FeedTables, click: Floats, joy: Floats) -> Callable[[float], Floats]:
     own = tables.leave_shift[s.activity]
-    felt = feed.leave_enjoyment * s.fickle_factor
+    felt = (feed.leave_enjoyment + feed.leave_mood * feed.mood_rate) * s.fickle_factor  # mood has moved by then
 
     def chance(intercept: float) -> Floats:
         moved = expit(intercept + own - felt * joy)

@@ -31,7 +31,9 @@ class PlainFeed:
         self.scenario, self.feed, self.seed = scenario, scenario.feed_task, seed
         self.tables, self.items, self.fitted = feed_tables(scenario), draw_items(scenario, seed), fitted(scenario)
 
-    def run(self, user: int, days: int, rule: Callable[[Any], list[float]], scores: bool = True) -> list[dict[str, Any]]:
+    def run(
+        self, user: int, days: int, rule: Callable[[Any], list[float]], scores: bool = True
+    ) -> list[dict[str, Any]]:
         """Every request as a dict; `rule(request)` gives the scores of its candidates."""
         feed, t, items, users = self.feed, self.tables, self.items, self.scenario.users
         keys = draws.user_keys(self.seed, [user])
@@ -48,7 +50,14 @@ class PlainFeed:
             return draws.uniform(keys, day, request, purpose, width)[0].tolist()
 
         moving = (draws.normal(keys, 0, 1, Purpose.TASTE, k)[0] * math.sqrt(users.drift_share)).tolist()
-        last_visit, trust, trust_day, free_from, fatigue, fatigue_when = int(traits.last_visit[0]), 0.0, 0, -math.inf, [0.0] * k, 0.0
+        last_visit, trust, trust_day, free_from, fatigue, fatigue_when = (
+            int(traits.last_visit[0]),
+            0.0,
+            0,
+            -math.inf,
+            [0.0] * k,
+            0.0,
+        )
         number, found = -1, []
         end = self.scenario.start_ms + days * DAY_MS
         for day in range(days):
@@ -59,7 +68,9 @@ class PlainFeed:
             if luck(day, 0, Purpose.VISIT) >= sigmoid(liking):
                 continue
             size = draws.normal(keys, day, 1, Purpose.SESSIONS)[0]
-            mean = (feed.activity[level].sessions - 1) * math.exp(feed.sessions_spread * size - feed.sessions_spread**2 / 2)
+            mean = (feed.activity[level].sessions - 1) * math.exp(
+                feed.sessions_spread * size - feed.sessions_spread**2 / 2
+            )
             sessions, edge, u = 1, 0.0, luck(day, 0, Purpose.SESSIONS)
             for beyond in range(feed.most_sessions - 1):
                 edge += math.exp(-mean) * mean**beyond / math.factorial(beyond)
@@ -93,11 +104,19 @@ class PlainFeed:
                     asked = {"user": user, "day": day, "session": number, "request": request, "time": time}
                     asked |= {"items": offered, "hour": math.floor(now * 24 % 24), "gap": gap}
                     if scores:
-                        asked["scores"] = self.scores(keys, day, offered, taste, patience, spoils, base, own.social[0], level)
+                        asked["scores"] = self.scores(
+                            keys, day, offered, taste, patience, spoils, base, own.social[0], level
+                        )
                     rated = rule(asked)
                     order = sorted(range(len(offered)), key=lambda c: -rated[c])[: feed.shown]
-                    clicks, watch = luck(day, index, Purpose.FEED_CLICK, feed.shown), draws.normal(keys, day, index, Purpose.WATCH, feed.shown)[0]
-                    reacts, leaves = luck(day, index, Purpose.REACTION, 6 * feed.shown), luck(day, index, Purpose.LEAVE, feed.shown)
+                    clicks, watch = (
+                        luck(day, index, Purpose.FEED_CLICK, feed.shown),
+                        draws.normal(keys, day, index, Purpose.WATCH, feed.shown)[0],
+                    )
+                    reacts, leaves = (
+                        luck(day, index, Purpose.REACTION, 6 * feed.shown),
+                        luck(day, index, Purpose.LEAVE, feed.shown),
+                    )
                     seen, left = [], False
                     for p, c in enumerate(order):
                         item = offered[c]
@@ -105,7 +124,9 @@ class PlainFeed:
                         q, b, trap = float(items.quality[item]), float(items.clickbait[item]), float(items.trap[item])
                         z, duration = float(items.length[item]), float(items.duration_s[item])
                         tired = first * fatigue[one] + feed.second_topic * fatigue[two]
-                        match = (first * taste[one] + feed.second_topic * taste[two]) / norm - feed.fatigue_match * tired
+                        match = (
+                            first * taste[one] + feed.second_topic * taste[two]
+                        ) / norm - feed.fatigue_match * tired
                         lure = base + feed.click_later * math.log1p(request) + feed.click_match * match
                         click = clicks[p] < sigmoid(lure + feed.click_quality * q + feed.click_clickbait * b)
                         desire = t.desire + feed.watch_match * match + feed.watch_quality * q - feed.watch_clickbait * b

@@ -30,6 +30,7 @@ from headrace.simulate.feed_statistics import (
     places,
     read_rows,
     simulated_rows,
+    spread_of_rates,
     statistics,
 )
 from headrace.simulate.predictors import attainable
@@ -37,6 +38,7 @@ from headrace.simulate.scenario import NO_ADS, Activity, Scenario
 
 LEVELS = (("full_active",), ("high_active",), ("middle_active",), ("2_14_day_new",), ("*",))
 LEAST_ROWS = 1000
+FEW_PER_ITEM = 4
 MOST_PATIENCE = 0.2  # more than the packaged feed's would spread play times further than a log's
 
 
@@ -202,7 +204,10 @@ def _correct(scenario: Scenario, real: FeedRows, made: FeedRows, gap_minutes: fl
     def ratio(what: str) -> float:
         return float(np.clip(float(true[what]) / max(float(got[what]), 1e-9), 0.5, 2.0))
 
-    of_items = ratio("spread of click rates over items")
+    # fewer users than the log's leave fewer rows an item, all seen about as often
+    of_items = float(true["spread of click rates over items"])
+    of_items /= max(spread_of_rates(made.item, made.gains["click"], FEW_PER_ITEM), 1e-9)
+    of_items = float(np.clip(of_items, 0.5, 2.0))
     leaving = logit(1 / np.array([true["session length"], got["session length"]], dtype=np.float64))
     by_place = (np.asarray(true["click rate by place in session"]), np.asarray(got["click rate by place in session"]))
     later = np.log1p(np.arange(len(by_place[0])))

@@ -415,7 +415,7 @@ class FeedWorld:
         self._count_sessions = np.where(comes, 1 + beyond, 0)
         first = self._session_start(np.flatnonzero(comes), 0)
         known = np.full(n, self.scenario.start_ms + (day + 1.0) * DAY_MS)
-        known[comes] = first
+        known[comes] = first - 1  # the app opens before the first request
         if day > 0:
             yesterday = self._last_visit == day - 1
             self.totals["returns"][yesterday & comes] += 1

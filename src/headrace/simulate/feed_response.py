@@ -15,8 +15,8 @@
 q quality, b clickbait, trap = max(0, b - q), z standardised log duration, p_u patience, t_u sensitivity and h_u
 fickleness in (0, 2) with mean 1. A session begins with mood = trust; F and trust wear off with half-lives. The
 intercepts c_0, d_0, r_0, l_0 are solved so that a random item shown to a random user in a neutral state (F = mood =
-trust = 0 before it, first request) has the scenario's rates, and v_class so that the mean over users is the class's visit_rate
-where v_a = 0.
+trust = 0 before it, first request) has the scenario's rates, and v_class so that the mean over users is the class's
+visit_rate where v_a = 0.
 
 N users or pairs of user and item, K topics, A activity classes.
 """

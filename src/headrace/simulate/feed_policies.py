@@ -191,7 +191,7 @@ def log_density(weights: Floats, mean: Floats, spread: Floats, low: Floats, high
     """(A,) the log density of weights (A, 12) that `truncated_normal` drew; -inf outside the box.
 
     >>> one = np.array([[0.5]])
-    >>> log_density(one, one, np.array([np.inf]), 0 * one, 2 * one).round(4).tolist()
+    >>> log_density(one, one, np.array([np.inf]), 0 * one, 4 * one).round(4).tolist()
     [-0.6931]
     """
     flat = np.isinf(spread)

@@ -2,7 +2,7 @@
 
 Categories become ids (0 padding, 1 unknown, 2 not known yet, 3 and up the values seen in training); numbers are
 standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed
-rates (sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
+rates (sum + k p) / (count + k) with p the training mean, in log-odds about p: a journey without a past starts at 0.
 
 B journeys, T steps, M channels, C category columns, F number columns.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
@@ -23,7 +24,6 @@ from headrace.journeys.store import Array, Journeys
 from headrace.journeys.views import Batch
 
 PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
-CLIP = 8.0  # standard deviations beyond which a number is cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ class Scale:
     def encode(self, raw: Array) -> Floats:
         """(..., 2): the standardised value (0 where missing) and the flag that it was there."""
         there = ~np.isnan(raw.astype(np.float64))
-        z = np.where(there, (np.nan_to_num(raw.astype(np.float64)) - self.mean) / self.std, 0.0)
-        return np.stack([np.clip(z, -CLIP, CLIP), there.astype(np.float64)], axis=-1)
+        z = np.where(there, squeeze((np.nan_to_num(raw.astype(np.float64)) - self.mean) / self.std), 0.0)
+        return np.stack([z, there.astype(np.float64)], axis=-1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +92,9 @@ class Transforms:
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
     penalty: float  # s of equation (3)
+    gap_unit: float = 1.0  # the median time between two steps of a user; gaps enter as log(1 + gap / unit)
     min_count: int = 2  # a category seen less often in training is unknown
-    smoothing: float = 5.0  # k of the smoothed rates
+    smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -137,8 +138,11 @@ class Transforms:
         cost = np.asarray(journeys.column("cost")[rows], dtype=np.float64) if schema.cost else np.zeros(len(rows))
         if schema.cost:
             scales["cost"] = _scale(cost)
+        gap_unit = 1.0
         if journeys.time is not None and schema.user is not None:
-            scales[GAP] = _scale(np.log1p(_gaps(journeys, rows)))
+            gaps = _gaps(journeys, rows)
+            gap_unit = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
+            scales[GAP] = _scale(np.log1p(gaps / gap_unit))
         if reward_weights is None:
             reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
         low, high = 0.0, 1.0
@@ -157,6 +161,7 @@ class Transforms:
             reward_weights,
             (low, high),
             penalty,
+            gap_unit,
             min_count,
             channels=journeys.channels,
         )
@@ -173,7 +178,11 @@ class Transforms:
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
         n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
         n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
-        return n + sum(s.width(channels) for s in self.statistics)
+        return n + sum(self._width_of(s, channels) for s in self.statistics)
+
+    def _width_of(self, s: Statistic, channels: int) -> int:
+        """A count for each value; for a gain also one rate a strength of smoothing."""
+        return (channels if s.by_channel else 1) * (1 if s.of is None else 1 + len(self.smoothing))
 
     @property
     def reward_is_input(self) -> bool:
@@ -216,7 +225,8 @@ class Transforms:
             r = self.reward(history.previous, history.previous.get("cost"))
             numbers.append(np.stack([np.nan_to_num(r), (~np.isnan(r)).astype(np.float64)], axis=-1))
         if GAP in self.scales:
-            numbers.append(self.scales[GAP].encode(np.log1p(np.maximum(history.so_far[GAP][..., 0], 0.0))))
+            gap = np.maximum(history.so_far[GAP][..., 0], 0.0) / self.gap_unit
+            numbers.append(self.scales[GAP].encode(np.log1p(gap)))
         numbers += [self._statistic(s, history.so_far[s.name]) for s in self.statistics]
         return _assemble(ids, numbers, history.mask)
 
@@ -244,8 +254,9 @@ class Transforms:
             "reward_weights": self.reward_weights,
             "reward_range": list(self.reward_range),
             "penalty": self.penalty,
+            "gap_unit": self.gap_unit,
             "min_count": self.min_count,
-            "smoothing": self.smoothing,
+            "smoothing": list(self.smoothing),
             "channels": list(self.channels),
         }
 
@@ -262,8 +273,9 @@ class Transforms:
             values["reward_weights"],
             (values["reward_range"][0], values["reward_range"][1]),
             values["penalty"],
+            values["gap_unit"],
             values["min_count"],
-            values["smoothing"],
+            tuple(values["smoothing"]),
             tuple(values["channels"]),
         )
 
@@ -319,10 +331,16 @@ class Transforms:
         if s.of is None:
             return np.log1p(values)
         count, total = values[..., 0::2], values[..., 1::2]
-        rate = (total + self.smoothing * self.means[s.of]) / (count + self.smoothing)
-        if s.of in self.scales:
-            rate = (rate - self.scales[s.of].mean) / self.scales[s.of].std
-        return np.concatenate([np.log1p(count), rate], axis=-1)
+        rates = [self._rate(s.of, (total + k * self.means[s.of]) / (count + k)) for k in self.smoothing]
+        return np.concatenate([np.log1p(count), *rates], axis=-1)
+
+    def _rate(self, gain: str, rate: Floats) -> Floats:
+        """A smoothed rate about the training mean: in log-odds for a binary gain, else in standard deviations."""
+        if gain in self.scales:
+            return squeeze((rate - self.scales[gain].mean) / self.scales[gain].std)
+        if self.schema.gain(gain).kind == "binary" and 0 < self.means[gain] < 1:
+            return np.asarray(logit(rate) - logit(self.means[gain]))
+        return rate - self.means[gain]
 
 
 def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_]) -> Encoded:
@@ -333,6 +351,11 @@ def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_
         np.where(mask[..., None], number_array, 0.0).astype(np.float32),
         mask,
     )
+
+
+def squeeze(z: Floats) -> Floats:
+    """sign(z) log(1 + |z|): nearly z about 0, and far values kept in order without drowning the rest."""
+    return np.asarray(np.sign(z) * np.log1p(np.abs(z)))
 
 
 def _missing(raw: Array) -> NDArray[np.bool_]:

@@ -74,8 +74,9 @@ def table(sample: str, protocol: str, seeds: list[int], data: Path) -> None:
     parts += [markdown(t) for t in results_tables(compared) if t.kind == "differences"]
     parts.append(
         f"`python bench/mtorl.py --samples {sample} --protocols {protocol} --seeds {' '.join(map(str, seeds))}`, "
-        f"commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores ({made['machine']['processor']}), "
-        f"torch {made['machine']['torch']}; fit {np.mean(fits):.0f} s, all {time.perf_counter() - started:.0f} s."
+        + f"commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores "
+        + f"({made['machine']['processor']}), torch {made['machine']['torch']}; fit {np.mean(fits):.0f} s, "
+        + f"all {time.perf_counter() - started:.0f} s."
     )
     (TABLES / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     print(json.dumps({"table": name, "fit_s": fits}))

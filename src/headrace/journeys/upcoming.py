@@ -83,9 +83,7 @@ def _brought(
     return np.where(known, batch.gains[name][last], np.nan)
 
 
-def _totals(
-    journeys: Journeys, users: Integers, statistics: tuple[Statistic, ...], now: float
-) -> dict[str, Floats]:
+def _totals(journeys: Journeys, users: Integers, statistics: tuple[Statistic, ...], now: float) -> dict[str, Floats]:
     """Each statistic over everything known before `now`, (B, W); those across users are not known and 0."""
     start, stop = int(journeys.offsets[users[0]]), int(journeys.offsets[users[-1] + 1])
     rows = slice(start, stop)

@@ -93,8 +93,8 @@ class LogSchema:
         for name in names:
             if name in self._taken():
                 raise UserError(
-                    f"schema {self.name}: {name!r} among features and gains is the name that journeys keep for their own "
-                    f"{name}; rename that column, or take the entry out"
+                    f"schema {self.name}: {name!r} among features and gains is the name that journeys keep for their "
+                    f"own {name}; rename that column, or take the entry out"
                 )
         for feature in self.features:
             _check(self.name, "features", feature.name, "kind", feature.kind, get_args(FeatureKind))

@@ -107,7 +107,7 @@ def uniform_of_users(journeys: Journeys, seed: int, purpose: str) -> NDArray[np.
     else:
         digests = (hashlib.blake2b(f"{seed}:{purpose}:{u}".encode(), digest_size=8).digest() for u in ids)
         bits = np.frombuffer(b"".join(digests), dtype="<u8")
-    return (bits >> np.uint64(11)) * 2.0**-53
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -188,10 +188,10 @@ class JourneysWriter:
         items: dict[str, Array] | None = None,
         item_lengths: Array | None = None,
     ) -> None:
-        """Add users: ids (u,), journey lengths (u,) of 1 or more, step columns (sum of lengths,), "user/..." columns (u,).
+        """Add users: ids (u,), journey lengths (u,), step columns (sum of lengths,), "user/..." columns (u,).
 
-        `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one length a step. A column has the
-        type of its first values; later ones that do not fit it raise TypeError.
+        A journey has 1 step or more. `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one
+        length a step. A column has the type of its first values; later ones that do not fit it raise TypeError.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
         total = int(lengths.sum())

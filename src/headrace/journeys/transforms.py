@@ -120,7 +120,7 @@ class Transforms:
         scales: dict[str, Scale] = {}
         for f in schema.features:
             strings = journeys.categories.get(f"{'user' if f.level == 'user' else 'feature'}/{f.name}")
-            raw = step_values(journeys, f.name)[rows].astype(np.float64 if strings is None else np.int64)
+            raw = step_values(journeys, f.name, rows).astype(np.float64 if strings is None else np.int64)
             if f.kind == "categorical" and (embed or strings is not None):
                 vocabularies[f.name] = _vocabulary(raw, strings, min_count)
             else:
@@ -352,7 +352,7 @@ def _scale(raw: Array) -> Scale:
 
 def _gaps(journeys: Journeys, rows: Array) -> Floats:
     time = np.asarray(journeys.time, dtype=np.float64)
-    later = rows[rows > journeys.offsets[journeys.user_of_step[rows]]]
+    later = rows[rows > journeys.offsets[journeys.users_of(rows)]]
     return np.asarray(np.maximum(time[later] - time[later - 1], 0.0))
 
 

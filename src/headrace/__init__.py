@@ -1,3 +1,47 @@
-"""headrace: from logs of what was shown to policies whose worth is known before they go live."""
+"""headrace: from logs of what was shown to policies whose worth is known before they go live.
+
+    import headrace
+
+    journeys = headrace.prepare("log.parquet", "log.schema.toml", "journeys")
+    split = journeys.split("honest", seed=0)
+    model = headrace.MTORL().fit(journeys, split, "runs/first")
+    scores = headrace.evaluate(model, journeys, split)
+    chosen = headrace.recommend(model, journeys)
+
+Names are imported when they are first used, so that `import headrace` is quick.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_NAMES = {
+    "LogSchema": "headrace.journeys.schema",
+    "Feature": "headrace.journeys.schema",
+    "Gain": "headrace.journeys.schema",
+    "Cost": "headrace.journeys.schema",
+    "Journeys": "headrace.journeys.store",
+    "Memory": "headrace.journeys.memory",
+    "audit": "headrace.journeys.audit",
+    "inspect": "headrace.journeys.inspect",
+    "prepare": "headrace.journeys.prepare",
+    "MTORL": "headrace.channel.mtorl",
+    "MTORLConfig": "headrace.channel.mtorl",
+    "evaluate": "headrace.channel.scoring",
+    "recommend": "headrace.channel.recommend",
+    "Run": "headrace.learn.run",
+    "Scenario": "headrace.simulate.scenario",
+    "simulate": "headrace.simulate.log",
+}
+__all__ = [*_NAMES, "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'headrace' has no attribute {name!r}")
+    return getattr(importlib.import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

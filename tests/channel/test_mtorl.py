@@ -35,7 +35,9 @@ SCHEMA = LogSchema(
 )
 
 
-def toy(path: Path, users: int = 40, steps: int = 8, seed: int = 0, change: dict[str, np.ndarray] | None = None) -> Journeys:
+def toy(
+    path: Path, users: int = 40, steps: int = 8, seed: int = 0, change: dict[str, np.ndarray] | None = None
+) -> Journeys:
     """Clicks pay double on channel b for half of the users; channels follow the last one in part."""
     rng = np.random.default_rng(seed)
     n = users * steps
@@ -100,7 +102,9 @@ def test_the_heads_of_a_step_ignore_its_own_outcome_and_the_future(fitted, tmp_p
     values = columns_of(journeys)
     later = np.arange(journeys.n_steps) % steps >= (t + 1 if changed == "feature/hour" else t)
     other = {"channel": (values["channel"] + 1) % 3, "gain/click": 1 - values["gain/click"]}
-    values[changed] = np.where(later, other.get(changed, values[changed] + 1), values[changed]).astype(values[changed].dtype)
+    values[changed] = np.where(later, other.get(changed, values[changed] + 1), values[changed]).astype(
+        values[changed].dtype
+    )
     flipped = toy(tmp_path / "j", change=values)
     rows = np.flatnonzero(np.arange(journeys.n_steps) % steps <= t)
     here = np.flatnonzero(rows % steps == t)
@@ -197,7 +201,9 @@ def test_it_overfits_eight_journeys(tmp_path):
     journeys = toy(tmp_path / "j", users=8)
     mask = np.ones(journeys.n_steps, dtype=bool)
     split = Split("users", 0, None, {"train": mask, "validation": mask, "test": mask}, fingerprint="toy")
-    config = MTORLConfig(width=32, dropout=0.0, epochs=150, patience=None, learning_rate=1e-2, batch_size=8, average=None)
+    config = MTORLConfig(
+        width=32, dropout=0.0, epochs=150, patience=None, learning_rate=1e-2, batch_size=8, average=None
+    )
     method = MTORL(dataclasses.replace(config, calibrate=False, weight_decay=0.0)).fit(
         journeys, split, tmp_path / "run", progress=False
     )

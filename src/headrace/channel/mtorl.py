@@ -7,9 +7,9 @@
     r^  = decoder(s~ [, channel [, context]])                            the gain                         (12)
     L   = L_policy + mu L_reward + lambda L_preference                                                    (16)
 
-Where the paper's print is corrected (docs/mtorl.md tells each): the channel, gain, cost and `after` features of step t
-enter at t + 1; the binary cross-entropy is (1 - r) log(1 - r^) in (14); (15) averages over valid steps and ranks journeys
-by mean reward per step; the dilated index of (5) is t - d * i; biases are shared over time.
+Where the paper's print is corrected (docs/mtorl.md tells each): the channel, gain, cost and `after` features of step
+t enter at t + 1; the binary cross-entropy is (1 - r) log(1 - r^) in (14); (15) averages over valid steps and ranks
+journeys by mean reward per step; the dilated index of (5) is t - d * i; biases are shared over time.
 
 B journeys, T steps, M channels, D width, G reward targets, n labelled steps.
 """
@@ -24,14 +24,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 from torch import Tensor, nn
 
+from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
+from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
-from headrace.evaluate.calibrate import Line, fit_line, fit_temperature
 from headrace.journeys.schema import LogSchema
-from headrace.journeys.seams import Channel, Decisions, Floats, History
+from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
 from headrace.journeys.store import Journeys
@@ -46,8 +46,6 @@ from headrace.nn.attention import CausalAttention
 from headrace.nn.embed import Inputs
 from headrace.nn.tcn import TCN
 
-CONDITIONS = ("reward", "reward_by_channel", "reward_in_context")  # what each may see: nothing more, channel, context
-
 
 @dataclass(frozen=True, slots=True)
 class MTORLConfig:
@@ -60,16 +58,16 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
+    input_dropout: float = 0.0  # share of input columns blanked in training
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
     shortcut: bool = True  # the heads read the inputs again, beside the states
-    reward_weights: dict[str, float] | None = (
-        None  # gains that make the reward (18); None: the first gain known in time
-    )
+    reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
+    auxiliary_weight: float = 1.0  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free"] = "none"  # (15), reference-free
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
@@ -110,23 +108,15 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One output of the reward decoder: a gain, the cost, or the penalised reward."""
-
-    name: str
-    kind: Literal["binary", "continuous", "classes"]
-    size: int = 1  # outputs: the number of classes, else 1
-
-
 class Network(nn.Module):
     """Encoder, action decoder and reward decoder on the tensors of `Transforms.encode`."""
 
     def __init__(self, config: MTORLConfig, transforms: Transforms):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
-        self.targets = targets(transforms, config)
+        self.targets = targets(transforms, config.reward_target == "penalised")
         self.inputs = Inputs(transforms.cardinalities, transforms.width)
+        self.input_dropout = nn.Dropout(config.input_dropout)
         self.embed = nn.Linear(self.inputs.width, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.to_state = nn.Linear(D, D)  # W_s
@@ -147,7 +137,7 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the next channel (B, T, M), and what the reward decoder reads (B, T, D)."""
-        x = self.inputs(ids, numbers)  # (B, T, inputs)
+        x = self.input_dropout(self.inputs(ids, numbers))  # (B, T, inputs)
         states = F.leaky_relu(self.to_state(self.tcn(self.embed(x), mask)))  # (B, T, D), equation (6)
         m = self.attention(states, mask)  # (7)
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -166,7 +156,8 @@ class Network(nn.Module):
             n = n + self.read_context(self.context(*context))
         for layer in self.decoder:
             n = self.dropout(F.leaky_relu(layer(F.leaky_relu(n)))) + n
-        return self.reward(n)
+        out: Tensor = self.reward(n)
+        return out
 
     def decode_channels(self, read: Tensor) -> Tensor:
         """The reward of each candidate channel: (..., D) -> (..., M, outputs)."""
@@ -179,16 +170,6 @@ def gaussian(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
-
-
-def targets(transforms: Transforms, config: MTORLConfig) -> list[Target]:
-    """What the reward decoder predicts: each gain in its own unit, the cost, and the penalised reward if asked for."""
-    found = [Target(g.name, g.kind, transforms.classes.get(g.name, 1)) for g in transforms.schema.gains]
-    if transforms.schema.cost is not None:
-        found.append(Target("cost", "continuous"))
-    if config.reward_target == "penalised" and transforms.reward_weights:
-        found.append(Target("penalised", "continuous"))
-    return found
 
 
 def preference_loss(chosen: Tensor, totals: Tensor, label: Tensor, beta: float) -> Tensor:
@@ -210,6 +191,8 @@ class Learner:
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: MTORLConfig):
         self.network, self.transforms, self.config = network, transforms, config
         self.train, self.validation = train, validation
+        main = {"penalised"} if config.reward_target == "penalised" else set(transforms.reward_weights)
+        self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
         steps = config.epochs * -(-len(train) // config.batch_size)
         self.optimiser = Optimiser(
             network,
@@ -249,19 +232,21 @@ class Learner:
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The objective (16) and its parts, each a mean over labelled steps."""
         config, network = self.config, self.network
-        tensors, label = self.tensors(self.transforms.encode(batch.history)), torch.from_numpy(batch.label)
-        label = label.to(tensors[0].device)
-        channel = torch.from_numpy(batch.channel).to(label.device)
-        logits, read = network(*tensors)
+        device = self.optimiser.device
+        label, channel = torch.from_numpy(batch.label).to(device), torch.from_numpy(batch.channel).to(device)
+        logits, read = network(*tensors(self.transforms.encode(batch.history), device))
         chosen = F.log_softmax(logits, dim=-1).gather(-1, channel[..., None])[..., 0]  # (B, T)
         n = label.sum().clamp(min=1)
         policy = -(chosen * label).sum() / n  # (13)
         loss = policy
         parts = {"policy": policy}
         if network.targets and config.reward_weight > 0:
-            context = self.tensors(self.transforms.encode_context(batch))[:2]
+            context = tensors(self.transforms.encode_context(batch), device)[:2]
             outputs = [network.decode(read), network.decode(read, channel), network.decode(read, channel, context)]
-            reward = torch.stack([self.reward_loss(output, batch, label) for output in outputs]).mean()
+            losses = [
+                reward_loss(output, network.targets, batch, label, self.transforms, self.weights) for output in outputs
+            ]
+            reward = torch.stack(losses).mean()
             parts["reward"] = reward
             loss = loss + config.reward_weight * reward
         if config.preference == "free" and self.transforms.reward_weights:
@@ -272,53 +257,14 @@ class Learner:
             loss = loss + config.preference_weight * parts["preference"]
         return {"loss": loss, **parts}
 
-    def reward_loss(self, output: Tensor, batch: Batch, label: Tensor) -> Tensor:
-        """(14), (19), (21) by the kind of each target, summed over targets; steps without an outcome are left out."""
-        total = output.new_zeros(())
-        at = 0
-        for target in self.network.targets:
-            prediction = output[..., at : at + target.size]
-            at += target.size
-            values = torch.from_numpy(self.values(target, batch)).to(output.device)
-            there = label & ~torch.isnan(values)
-            truth = torch.nan_to_num(values).to(output.dtype)
-            if target.kind == "binary":
-                loss = F.binary_cross_entropy_with_logits(prediction[..., 0], truth, reduction="none")
-            elif target.kind == "classes":
-                there = there & (truth < target.size)  # a class that training never showed cannot be scored
-                flat = torch.where(there, truth, 0).long().flatten()
-                loss = F.cross_entropy(prediction.flatten(0, -2), flat, reduction="none").view_as(truth)
-            else:
-                loss = 0.5 * (prediction[..., 0] - truth) ** 2
-            total = total + (loss * there).sum() / there.sum().clamp(min=1)
-        return total
-
-    def values(self, target: Target, batch: Batch) -> Floats:
-        """What a target's output is compared with, (B, T); continuous ones standardised."""
-        if target.name == "penalised":
-            return self.transforms.reward(batch.gains, batch.cost)
-        raw = batch.cost if target.name == "cost" and batch.cost is not None else batch.gains[target.name]
-        if target.kind != "continuous":
-            return raw
-        scale = self.transforms.scales[target.name]
-        return (raw - scale.mean) / scale.std
-
-    def tensors(self, encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
-        device = self.optimiser.device
-        return (
-            torch.from_numpy(encoded.ids).to(device),
-            torch.from_numpy(encoded.numbers).to(device),
-            torch.from_numpy(encoded.mask).to(device),
-        )
-
     def state(self) -> State:
-        tensors, values = self.optimiser.state()
-        return join({"network": self.network.state_dict(), "optimiser": tensors}), {"optimiser": values}
+        moments, values = self.optimiser.state()
+        return join({"network": self.network.state_dict(), "optimiser": moments}), {"optimiser": values}
 
     def load(self, state: State) -> None:
-        tensors, values = state
-        self.network.load_state_dict(part(tensors, "network"))
-        self.optimiser.load((part(tensors, "optimiser"), values["optimiser"]))
+        held, values = state
+        self.network.load_state_dict(part(held, "network"))
+        self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
 
 
 class MTORL:
@@ -332,8 +278,7 @@ class MTORL:
         self.config = config or MTORLConfig()
         self.transforms: Transforms | None = None
         self.network: Network | None = None
-        self.temperature = 1.0
-        self.lines: dict[str, Line] = {}  # "CONDITION/TARGET" -> calibration
+        self.calibrator = Calibrator()
         self.stage: StageResult | None = None
 
     @property
@@ -384,9 +329,9 @@ class MTORL:
         self.network.load_state_dict(weights)
         run.write_weights("model.safetensors", weights)
         if config.calibrate:
-            self._calibrate(journeys, split, so_far)
-        lines = {k: dataclasses.asdict(v) for k, v in self.lines.items()}
-        run.write_json("calibrators.json", {"temperature": self.temperature, "lines": lines})
+            exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
+            self.calibrator = Calibrator.fit(self._predict(exact, Calibrator()), self.network.targets, journeys)
+        run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 
     def settings(self) -> dict[str, Any]:
@@ -400,158 +345,92 @@ class MTORL:
         method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
         method.network = Network(method.config, method.transforms)
         method.network.load_state_dict(run.read_weights("model.safetensors"))
-        fitted = run.read_json("calibrators.json")
-        method.temperature = fitted["temperature"]
-        method.lines = {k: Line(**v) for k, v in fitted["lines"].items()}
+        method.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
         return method
 
-    def predict(self, journeys: Journeys, labels: NDArray[np.bool_] | View, calibrated: bool = True) -> Predictions:
+    def predict(self, journeys: Journeys, labels: NDArray[np.bool_] | View) -> Predictions:
         """Predictions for each labelled step, with the past it would have had when served."""
-        transforms, network = self._fitted()
+        transforms, _ = self._fitted()
         transforms.fits(journeys)
-        steps = labels
-        if not isinstance(steps, View):
-            steps = View(journeys, steps, self.config.length, transforms.statistics, cut="exact")
-        parts: dict[str, list[NDArray[Any]]] = {}
-        network.eval()
+        if isinstance(labels, View):
+            return self._predict(labels, self.calibrator)
+        steps = View(journeys, labels, self.config.length, transforms.statistics, cut="exact")
+        return self._predict(steps, self.calibrator)
+
+    def _predict(self, steps: View, calibrator: Calibrator) -> Predictions:
+        transforms, network = self._fitted()
         device = next(network.parameters()).device
+        found: dict[str, list[NDArray[Any]]] = {}
+        network.eval()
         with torch.no_grad():
             for batch in steps.batches(4 * self.config.batch_size):
-                label = torch.from_numpy(batch.label)
-                encoded, extra = transforms.encode(batch.history), transforms.encode_context(batch)
-                tensors = [torch.from_numpy(a).to(device) for a in (encoded.ids, encoded.numbers, encoded.mask)]
-                context = (
-                    torch.from_numpy(extra.ids)[label].to(device),
-                    torch.from_numpy(extra.numbers)[label].to(device),
-                )
-                logits, read = network(*tensors)
-                read = read[label.to(device)]  # (n, D)
-                channel = torch.from_numpy(batch.channel)[label].to(device)
-                found = {
-                    "rows": batch.rows[batch.label],
-                    "action": logits[label.to(device)],
+                logits, read = network(*tensors(transforms.encode(batch.history), device))
+                label = torch.from_numpy(batch.label).to(device)
+                read = read[label]  # (n, D)
+                channel = torch.from_numpy(batch.channel[batch.label]).to(device)
+                ids, numbers, _ = tensors(transforms.encode_context(batch), device)
+                outputs = {
+                    "action": logits[label],
                     "reward": network.decode(read),
                     "reward_by_channel": network.decode_channels(read),
-                    "reward_in_context": network.decode(read, channel, context),
+                    "reward_in_context": network.decode(read, channel, (ids[label], numbers[label])),
                 }
-                for name, value in found.items():
-                    parts.setdefault(name, []).append(value.cpu().numpy() if isinstance(value, Tensor) else value)
-        joined = {name: np.concatenate(values) for name, values in parts.items()}
-        action = joined["action"].astype(np.float64) * (self.temperature if calibrated else 1.0)
-        return Predictions(
-            rows=joined["rows"],
-            action=softmax(action, axis=1),
-            **{condition: self._outputs(condition, joined[condition], calibrated) for condition in CONDITIONS},
-        )
+                found.setdefault("rows", []).append(batch.rows[batch.label])
+                for name, output in outputs.items():
+                    found.setdefault(name, []).append(output.cpu().numpy())
+        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, calibrator)
 
     def predict_next(self, journeys: Journeys) -> Predictions:
         """Predictions for each user's next step, one row a user (its index); `reward_in_context` has none."""
         transforms, network = self._fitted()
         transforms.fits(journeys)
-        so_far = running(journeys, transforms.statistics)
-        users: list[NDArray[Any]] = []
-        parts: dict[str, list[NDArray[Any]]] = {"action": [], "reward": [], "reward_by_channel": []}
-        network.eval()
         device = next(network.parameters()).device
+        so_far = running(journeys, transforms.statistics)
+        found: dict[str, list[NDArray[Any]]] = {}
+        network.eval()
         with torch.no_grad():
-            for index, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
-                encoded = transforms.encode(history)
-                tensors = [torch.from_numpy(a).to(device) for a in (encoded.ids, encoded.numbers, encoded.mask)]
-                logits, read = network(*tensors)
-                at = (torch.arange(len(index)), torch.from_numpy(encoded.mask.sum(axis=1) - 1))
-                users.append(index)
-                parts["action"].append(logits[at].cpu().numpy())
-                parts["reward"].append(network.decode(read[at]).cpu().numpy())
-                parts["reward_by_channel"].append(network.decode_channels(read[at]).cpu().numpy())
-        joined = {name: np.concatenate(values) for name, values in parts.items()}
-        return Predictions(
-            rows=np.concatenate(users),
-            action=softmax(joined["action"].astype(np.float64) * self.temperature, axis=1),
-            reward=self._outputs("reward", joined["reward"], True),
-            reward_by_channel=self._outputs("reward_by_channel", joined["reward_by_channel"], True),
-        )
+            for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
+                logits, read = network(*tensors(transforms.encode(history), device))
+                at = (np.arange(len(users)), history.mask.sum(axis=1) - 1)
+                outputs = {
+                    "action": logits[at],
+                    "reward": network.decode(read[at]),
+                    "reward_by_channel": network.decode_channels(read[at]),
+                }
+                found.setdefault("rows", []).append(users)
+                for name, output in outputs.items():
+                    found.setdefault(name, []).append(output.cpu().numpy())
+        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
 
-    def policy(self, stochastic: bool = True) -> "MTORLPolicy":
-        """Equation (11), or (10) where `stochastic` is false."""
-        self._fitted()
-        return MTORLPolicy(self, stochastic)
+    def policy(self, stochastic: bool = True) -> ScorePolicy:
+        """The action decoder as a policy: a draw from y^ (11), or its largest (10) where `stochastic` is false."""
+        transforms, network = self._fitted()
+
+        def scores(histories: History) -> Floats:
+            device = next(network.parameters()).device
+            network.eval()
+            with torch.no_grad():
+                logits, _ = network(*tensors(transforms.encode(histories), device))
+            last = (np.arange(len(histories)), histories.mask.sum(axis=1) - 1)
+            return np.asarray(logits[last].cpu().numpy().astype(np.float64) * self.calibrator.temperature)
+
+        return ScorePolicy(scores, len(transforms.channels), stochastic)
+
+    def _answer(self, outputs: dict[str, NDArray[Any]], calibrator: Calibrator) -> Predictions:
+        transforms, network = self._fitted()
+        rewards = {c: calibrator.units(c, outputs[c], network.targets, transforms) for c in CONDITIONS if c in outputs}
+        return Predictions(outputs["rows"], calibrator.channels(outputs["action"]), **rewards)
 
     def _fitted(self) -> tuple[Transforms, Network]:
         if self.transforms is None or self.network is None:
             raise UserError("mtorl: not fitted yet; call fit(journeys, split, run) or load(run) first")
         return self.transforms, self.network
 
-    def _outputs(self, condition: str, output: NDArray[Any], calibrated: bool) -> dict[str, Floats]:
-        """Decoder outputs in the units of each target: probabilities, class shares, or the log's own unit."""
-        transforms, network = self._fitted()
-        found: dict[str, Floats] = {}
-        at = 0
-        for target in network.targets:
-            raw = output[..., at : at + target.size].astype(np.float64)
-            at += target.size
-            if target.kind == "binary":
-                line = self.lines.get(f"{condition}/{target.name}", Line()) if calibrated else Line()
-                found[target.name] = expit(line(raw[..., 0]))
-            elif target.kind == "classes":
-                found[target.name] = softmax(raw, axis=-1)
-            elif target.name == "penalised":
-                found[target.name] = raw[..., 0]
-            else:
-                scale = transforms.scales[target.name]
-                found[target.name] = raw[..., 0] * scale.std + scale.mean
-        return found
 
-    def _calibrate(self, journeys: Journeys, split: Split, so_far: dict[str, Floats]) -> None:
-        transforms, network = self._fitted()
-        steps = view(journeys, split, "validation", self.config.length, transforms.statistics, "exact", so_far)
-        raw = self.predict(journeys, steps, calibrated=False)
-        channel = np.asarray(journeys.channel)[raw.rows].astype(np.int64)
-        self.temperature = fit_temperature(np.log(np.maximum(raw.action, 1e-12)), channel)
-        for target in network.targets:
-            if target.kind != "binary":
-                continue
-            labels = np.asarray(journeys.gain(target.name))[raw.rows].astype(np.float64)
-            there = ~np.isnan(labels)
-            for condition in CONDITIONS:
-                p = getattr(raw, condition)[target.name]
-                if condition == "reward_by_channel":
-                    p = p[np.arange(len(channel)), channel]
-                p = np.clip(p[there], 1e-7, 1 - 1e-7)
-                self.lines[f"{condition}/{target.name}"] = fit_line(np.log(p / (1 - p)), labels[there])
-
-
-class MTORLPolicy:
-    """The action decoder as a policy over channels: a draw from y^ (11), or its largest (10)."""
-
-    def __init__(self, method: MTORL, stochastic: bool = True):
-        self.method, self.stochastic = method, stochastic
-        self.actions = Channel(len(method._fitted()[0].channels))
-
-    def probabilities(self, histories: History) -> Floats:
-        """(B, M) at each history's last step; forbidden channels have 0."""
-        transforms, network = self.method._fitted()
-        encoded = transforms.encode(histories)
-        network.eval()
-        with torch.no_grad():
-            logits, _ = network(*(torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask)))
-        last = encoded.mask.sum(axis=1) - 1
-        scores = logits.numpy()[np.arange(len(last)), last].astype(np.float64) * self.method.temperature
-        if histories.allowed is not None:
-            scores = np.where(histories.allowed, scores, -np.inf)
-        if self.stochastic:
-            return softmax(scores, axis=1)
-        return np.eye(scores.shape[1])[scores.argmax(axis=1)]
-
-    def act(self, histories: History, rng: np.random.Generator) -> Decisions:
-        p = self.probabilities(histories)
-        edges = p.cumsum(axis=1)
-        action = (rng.random((len(p), 1)) * edges[:, -1:] >= edges).sum(axis=1)
-        return Decisions(action, np.log(p[np.arange(len(p)), action]))
-
-    def log_prob(self, histories: History, actions: NDArray[Any]) -> Floats:
-        p = self.probabilities(histories)[np.arange(len(histories)), actions]
-        with np.errstate(divide="ignore"):
-            return np.log(p)
+def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, numbers and mask on a device."""
+    ids, numbers, mask = (torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask))
+    return ids.to(device), numbers.to(device), mask.to(device)
 
 
 def reward_weights(schema: LogSchema, config: MTORLConfig) -> dict[str, float] | None:

@@ -21,8 +21,12 @@ class Recommender(Protocol):
     """What recommending needs of a method."""
 
     name: str
-    reward_gains: tuple[str, ...]
-    penalty: float
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+    @property
+    def penalty(self) -> float: ...
 
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
 

@@ -25,8 +25,12 @@ class ChannelMethod(Protocol):
     """What scoring needs of a method."""
 
     name: str
-    reward_gains: tuple[str, ...]
-    length: int | None
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+    @property
+    def length(self) -> int | None: ...
 
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
 
@@ -69,7 +73,9 @@ def evaluate(
         index = np.arange(len(rows)) % (split.window_length or 1)
     if not len(rows):
         raise UserError(f"{log.path}: no step to evaluate in part {part}")
-    source = Source(dataset or log.schema.name, split.protocol, part, seed if seed is not None else split.seed, leaky=leaky)
+    source = Source(
+        dataset or log.schema.name, split.protocol, part, seed if seed is not None else split.seed, leaky=leaky
+    )
     records: list[Record] = []
     curves: dict[str, list[dict[str, Any]]] = {}
     for target in wanted(method, log):
@@ -118,5 +124,3 @@ def _values(predictions: Predictions, target: Target, log: Journeys, known: Bool
         return predictions.reward_in_context[target.name][known]
     chosen: Integers = np.asarray(log.channel)[predictions.rows].astype(np.int64)
     return predictions.reward_by_channel[target.name][np.arange(len(chosen)), chosen][known]
-
-

@@ -1,4 +1,4 @@
-"""What a person sees: tables and lines on standard output, progress on standard error, silent where that is no terminal."""
+"""What a person sees: results on standard output; progress on standard error, silent where that is no terminal."""
 
 import contextlib
 import sys

@@ -9,12 +9,12 @@ from rich.table import Table
 from headrace.cli.console import out, progress
 from headrace.cli.settings import open_journeys
 from headrace.errors import Refused, UserError
-from headrace.evaluate.results import save
 from headrace.evaluate.bootstrap import Interval
-from headrace.evaluate.results import Source, record
+from headrace.evaluate.results import Source, record, save
 from headrace.journeys.audit import audit, has_leak
 from headrace.journeys.fetch import fetch
-from headrace.journeys.inspect import describe, inspect, write_draft
+from headrace.journeys.inspect import describe, inspect
+from headrace.journeys.inspect import save as save_draft
 from headrace.journeys.prepare import prepare
 from headrace.learn.run import Run
 
@@ -29,17 +29,19 @@ class Inspect:
     """Where the draft goes; default: FILE with the ending .schema.toml, in this folder."""
 
     def run(self) -> None:
-        drafted = inspect(self.file)
+        draft, preview = inspect(self.file)
         target = self.out or Path(f"{self.file.name.split('.')[0]}.schema.toml")
         if target.exists():
             raise UserError(f"{target}: exists; choose another --out, so that no corrected schema is lost")
-        write_draft(drafted, target)
-        rows = describe(drafted)
-        table = Table(*rows[0], title=str(self.file))
-        for row in rows:
-            table.add_row(*(str(v) for v in row.values()))
+        save_draft(draft, preview, target)
+        columns = ("column", "type", "nulls", "distinct", "example", "role", "why")
+        table = Table(*columns, title=f"{self.file}: {preview.rows:,} rows seen")
+        for row in describe(preview):
+            table.add_row(*row)
         out.print(table)
-        out.print(f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS")
+        out.print(
+            f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class Prepare:
     def run(self) -> None:
         with progress("preparing") as tell:
             journeys = prepare(self.source, self.schema, self.out, self.keep_duplicates, tell)
-        out.print(f"{self.out}: {journeys.n_users:,} users, {journeys.n_steps:,} steps, fingerprint {journeys.fingerprint[:12]}")
+        counts = f"{journeys.n_users:,} users, {journeys.n_steps:,} steps"
+        out.print(f"{self.out}: {counts}, fingerprint {journeys.fingerprint[:12]}")
         for name, value in journeys.manifest["notes"].items():
             if isinstance(value, int):
                 out.print(f"  {name.replace('_', ' ')}: {value:,}")
@@ -66,7 +69,7 @@ class Prepare:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Look for leaks between the parts of a split; exit code 3 where there is one that the protocol does not declare."""
+    """Look for leaks between the parts of a split; exit code 3 where there is one the protocol does not declare."""
 
     journeys: tyro.conf.Positional[Path]
     """A journeys folder, or a raw log of a known layout."""
@@ -102,7 +105,13 @@ class Audit:
             run.write_json("audit.json", [f.to_dict() for f in findings])
             source = Source(journeys.schema.name, self.protocol, "test", self.seed, leaky=has_leak(findings))
             shares = [
-                record(source, "audit", f"share/{f.check.replace(' ', '_')}", Interval(f.share, None, None), journeys.n_steps)
+                record(
+                    source,
+                    "audit",
+                    f"share/{f.check.replace(' ', '_')}",
+                    Interval(f.share, None, None),
+                    journeys.n_steps,
+                )
                 for f in findings
                 if f.share is not None
             ]

@@ -11,9 +11,8 @@ from headrace.cli.evaluate import leave
 from headrace.cli.settings import configure
 from headrace.cli.train import audited, provenance, settings
 from headrace.learn.run import Run
-from headrace.report.render import Terminal
+from headrace.report.brief import print_brief
 from headrace.report.summary import summarise
-from headrace.report.table import results_tables
 from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
 
@@ -35,7 +34,9 @@ class Demo:
         scenario = Scenario.load("ads")
         with progress("simulating") as tell:
             journeys = simulate(scenario, self.users, None, "logging", self.seed, f"{self.out}-journeys", tell)
-        out.print(f"1. {journeys.n_users:,} users, {journeys.n_steps:,} exposures over {len(journeys.channels)} channels")
+        out.print(
+            f"1. {journeys.n_users:,} users, {journeys.n_steps:,} exposures over {len(journeys.channels)} channels"
+        )
         split = journeys.split("honest", self.seed)
         findings = audited(journeys, split)
         notes = [f.detail for f in findings if f.verdict == "note"]
@@ -55,7 +56,6 @@ class Demo:
         save(table, self.out / "recommendations.csv")
         leave(found, run)
         out.print("4. measured on users and days that training never saw:\n")
-        for shown in results_tables(found.records):
-            out.print(Terminal(shown))
+        print_brief(found.records, out)
         out.print(f"5. {self.out / 'recommendations.csv'}: the next channel of {table.height:,} users, best first")
         out.print(f"6. {self.out / 'report.html'}: all of it as a page; open it in a browser")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import tyro
 
@@ -14,9 +15,8 @@ from headrace.evaluate.results import save
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
+from headrace.report.brief import print_brief
 from headrace.report.page import write_page
-from headrace.report.render import Terminal
-from headrace.report.table import results_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,9 @@ class Evaluate:
     """test | validation | train"""
     floors: tuple[str, ...] | None = None
     """Names of the floors wanted; default: all."""
+
+    full: bool = False
+    """Print every metric and every paired difference."""
 
     def run(self) -> None:
         run = Run.open(self.run_)
@@ -51,8 +54,7 @@ class Evaluate:
             for name in ("audit.json", "summary.json"):
                 target.write_json(name, run.read_json(name))
         leave(found, target)
-        for table in results_tables(found.records):
-            out.print(Terminal(table))
+        print_brief(found.records, out, self.full)
         out.print(f"{target.path / 'report.html'}: the same as a page")
 
 
@@ -70,7 +72,7 @@ def own_data(run: Run) -> tuple[Journeys, Split]:
     return journeys, journeys.split(config["protocol"], config["split_seed"], config["fold"])
 
 
-def kept(run: Run) -> dict[str, str]:
+def kept(run: Run) -> dict[str, Any]:
     """The provenance of the run that another folder's results speak of."""
     found = run.manifest["provenance"]
     return {"trained_on": found["data_fingerprint"], "split_fingerprint": found["split_fingerprint"]}

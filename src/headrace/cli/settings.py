@@ -14,7 +14,9 @@ from headrace.journeys.store import Journeys
 Value = Any
 
 
-def configure(method: str, kind: type, presets: dict[str, dict[str, Any]], preset: str, changes: tuple[str, ...]) -> Any:
+def configure(
+    method: str, kind: type, presets: dict[str, dict[str, Any]], preset: str, changes: tuple[str, ...]
+) -> Any:
     """The config of a preset (a name, or a TOML file of fields) with the changes of --set applied."""
     if preset in presets:
         values = dict(presets[preset])
@@ -90,8 +92,8 @@ def open_journeys(path: Path, schema: str | None = None) -> Journeys:
             f"headrace data inspect {path}  and make journeys with  headrace data prepare"
         )
     out = Path(tempfile.mkdtemp(prefix="headrace-")) / "journeys"
-    err.print(f"{path} is a raw log; preparing it as {name} (keep it with  headrace data prepare {path} --schema {name})")
+    err.print(
+        f"{path} is a raw log; preparing it as {name} (keep it with  headrace data prepare {path} --schema {name})"
+    )
     with progress("preparing") as tell:
         return prepare(path, name, out, progress=tell)
-
-

@@ -55,7 +55,11 @@ class Train:
         findings = audited(journeys, split)
         method = kind(config)
         run = Run.create(
-            self.out, settings(method.settings(), journeys, split), self.resume, self.track, **provenance(journeys, split)
+            self.out,
+            settings(method.settings(), journeys, split),
+            self.resume,
+            self.track,
+            **provenance(journeys, split),
         )
         method.fit(journeys, split, run)
         run.write_json("audit.json", [f.to_dict() for f in findings])
@@ -111,5 +115,3 @@ def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
         return ["reward_weights=" + ",".join(f"{g}:1" for g in known)]
     schema.gain(reward)
     return [f"reward_weights={reward}:1"]
-
-

@@ -3,7 +3,8 @@
 Lags of the last three steps (channel, gains, cost, `after` features, time since), the user's counts and rates so far,
 the step's `before` features and the user's. A value enters if it was known strictly before the step: rows of one user
 at the same time do not see each other, delayed gains wait for their time, gains that are labels only never enter.
-Columns named "step/..." are the step's own channel, cost and `after` features, for the targets that are given them.
+Columns named "step/..." are the step's own channel and `after` features, and its cost where the schema says that it is
+paid for the exposure (billed by click, it tells the click), for the targets that are given them.
 
 n rows asked for, B rows of a block of whole users, W widths, M channels.
 """
@@ -222,7 +223,7 @@ def _own(journeys: Journeys, past: Past, texts: Texts) -> Table:
         table[feature.name if before else f"step/{feature.name}"] = Column(values, kind)
     if schema.channel is not None:
         table["step/channel"] = Column(read(journeys, "channel", rows, texts), "category")
-    if schema.cost is not None:
+    if schema.cost is not None and schema.cost.context:
         table["step/cost"] = Column(read(journeys, "cost", rows, texts))
     return table
 

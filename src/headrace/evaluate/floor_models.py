@@ -26,7 +26,6 @@ NATIVE = 32  # categories up to which a tree splits them as sets, not as ranks
 SPREAD = 5.0  # standard deviations beyond which a number is cut
 PENALTIES = (1.0, 0.03)  # inverse strengths
 ROUNDS, PATIENCE = 400, 15
-PREDICT_ROWS = 200_000
 Labels = NDArray[Any]
 Predict = Callable[[Table], Floats]
 
@@ -46,7 +45,7 @@ def fit_logistic(
             predict = _only(labels, classes)
         else:
             predict = _probabilities_of(
-                LogisticRegression(C=penalty, max_iter=300, tol=1e-3).fit(x, labels), kind, classes
+                LogisticRegression(C=penalty, max_iter=500, tol=1e-4).fit(x, labels), kind, classes
             )
         loss = _loss(predict(x_validation), validation_labels, kind)
         if best is None or loss < best[0]:
@@ -80,9 +79,13 @@ def fit_trees(
     if len(np.unique(labels)) < 2:
         only = _only(labels, classes)
         return lambda table: only(encode(table))
-    seen = np.isin(validation_labels, labels)
-    model = HistGradientBoostingClassifier(**options)
-    model.fit(encode(train), labels, X_val=encode(validation)[seen], y_val=validation_labels[seen])
+    seen = np.isin(validation_labels, labels)  # a class that training lacks has no loss to stop on
+    if seen.any():
+        model = HistGradientBoostingClassifier(**options)
+        model.fit(encode(train), labels, X_val=encode(validation)[seen], y_val=validation_labels[seen])
+    else:
+        model = HistGradientBoostingClassifier(**options | {"early_stopping": False, "max_iter": PATIENCE})
+        model.fit(encode(train), labels)
     predict = _probabilities_of(model, kind, classes)
     return lambda table: predict(encode(table))
 
@@ -98,33 +101,27 @@ def fit_lightgbm(
             "floor lightgbm: the package lightgbm is not installed; pip install lightgbm, or use trees"
         ) from None
     encode, native = _ranks(train)
+    if kind != "continuous" and len(np.unique(labels)) < 2:
+        only = _only(labels, classes)
+        return lambda table: only(encode(table))
     options: dict[str, Any] = {
-        "n_estimators": 1_000,
+        "objective": {"binary": "binary", "continuous": "regression", "classes": "multiclass"}[kind],
         "learning_rate": 0.04,
         "num_leaves": 31,
-        "min_child_samples": 30,
-        "colsample_bytree": 0.5,
-        "random_state": seed,
+        "min_data_in_leaf": 30,
+        "feature_fraction": 0.5,
+        "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
         "verbose": -1,
     }
-    if kind != "continuous" and len(np.unique(labels)) < 2:
-        only = _only(labels, classes)
-        return lambda table: only(encode(table))
-    seen = (
-        np.ones(len(validation_labels), dtype=np.bool_) if kind == "continuous" else np.isin(validation_labels, labels)
-    )
-    make = lightgbm.LGBMRegressor if kind == "continuous" else lightgbm.LGBMClassifier
-    model = make(**options).fit(
-        encode(train),
-        labels,
-        eval_set=[(encode(validation)[seen], validation_labels[seen])],
-        categorical_feature=np.flatnonzero(native).tolist(),
-        callbacks=[lightgbm.early_stopping(50, verbose=False)],
-    )
-    predict = _mean_of(model) if kind == "continuous" else _probabilities_of(model, kind, classes)
-    return lambda table: predict(encode(table))
+    if kind == "classes":
+        options["num_class"] = classes
+    data = lightgbm.Dataset(encode(train), labels, categorical_feature=np.flatnonzero(native).tolist())
+    held = lightgbm.Dataset(encode(validation), validation_labels, reference=data)
+    stop = lightgbm.early_stopping(50, verbose=False)
+    model = lightgbm.train(options, data, 1_000, valid_sets=[held], callbacks=[stop])
+    return lambda table: np.asarray(model.predict(encode(table)), dtype=np.float64)
 
 
 def _mean_of(model: Any) -> Callable[[NDArray[np.float32]], Floats]:
@@ -135,8 +132,7 @@ def _probabilities_of(model: Any, kind: Kind, classes: int) -> Callable[[NDArray
     """The model's probabilities; classes that training did not hold have none."""
 
     def predict(x: NDArray[np.float32]) -> Floats:
-        parts = [model.predict_proba(x[i : i + PREDICT_ROWS]) for i in range(0, len(x), PREDICT_ROWS)]
-        p = np.concatenate(parts).astype(np.float64) if parts else np.zeros((0, len(model.classes_)))
+        p = model.predict_proba(x).astype(np.float64)
         if kind == "binary":
             return np.asarray(p[:, 1])
         out = np.zeros((len(p), classes))

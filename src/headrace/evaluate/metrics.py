@@ -35,6 +35,7 @@ class Steps:
     index: Integers | None = None  # (n,) step index within its journey or window
     rows: Integers | None = None  # (n,) row in the journeys
     sessions: NDArray[Any] | None = None  # (n,) session of the step
+    repeated: bool = False  # rows stand in several windows: only where a protocol samples them so
 
     def __post_init__(self) -> None:
         n = len(self.labels)
@@ -44,6 +45,8 @@ class Steps:
             values = getattr(self, name)
             if values is not None and len(values) != n:
                 raise ValueError(f"{name}: {len(values)} values for {n} labels")
+        if self.rows is not None and not self.repeated and len(np.unique(self.rows)) < n:
+            raise ValueError("a labelled step stands twice among the steps; score each once")
         if not np.isfinite(np.asarray(self.labels, dtype=np.float64)).all():
             raise ValueError("labels must be finite; leave steps of unknown outcome out")
         if self.kind == "classes" and (np.min(self.labels) < 0 or np.max(self.labels) >= self.classes):

@@ -3,8 +3,7 @@
     Target("action")               the channel                                     action/...
     Target("click")                a gain, before the decision                     reward/...
     Target("click", "channel")     the same, given the step's channel              reward_by_channel/...
-    Target("click", "context")     the same, given its channel, cost and `after`   reward_in_context/...
-                                   features
+    Target("click", "context")     the same, given its channel and `after` features   reward_in_context/...
 
 n labelled steps, N steps of the store.
 """
@@ -70,7 +69,8 @@ class Target:
 def steps_of(journeys: Journeys, rows: NDArray[Any], target: Target, index: Integers | None = None) -> Steps:
     """The labelled steps of a table: those of `rows` whose outcome is known; predict them as `steps.rows`.
 
-    `index` (n,) gives each row's step index where that is not its place in the journey (windows).
+    `index` (n,) gives each row's step index where the rows are those of sampled windows, in which steps may repeat;
+    else it is the place in the journey.
     """
     rows = np.asarray(rows, dtype=np.int64)
     known = target.known(journeys, rows)
@@ -88,4 +88,5 @@ def steps_of(journeys: Journeys, rows: NDArray[Any], target: Target, index: Inte
         index=kept - journeys.offsets[users] if index is None else np.asarray(index)[known],
         rows=kept,
         sessions=np.asarray(journeys.column("session")[kept]) if journeys.has("session") else None,
+        repeated=index is not None,
     )

@@ -1,1 +1,1 @@
-"""Journeys: log schema, readers, store, splits, views, Memory, leak audit, and the seams other rooms speak through."""
+"""Journeys: schema, readers, store, splits, views, Memory, leak audit, and the seams the other rooms speak through."""

@@ -21,8 +21,8 @@ Verdict = Literal["clean", "note", "leak"]
 
 # A column is taken to be stamped back from the future where a rare event repeats on the very next step this often and
 # this much more often than after a step without it. Measured: Criteo's conversion and attribution .59-.61 and 24-33
-# times; KuaiRand's clicks, likes, follows and hates, which are outcomes of their own step, at most .55 at lift 2, .23
-# at lift 17. Fewer events than SUPPORT say nothing.
+# times; KuaiRand's clicks, likes, follows and hates, which are outcomes of their own step, at most .55 at 2 times, or
+# .23 at 17 times. Fewer events than SUPPORT say nothing.
 REPEATS, LIFT, SUPPORT = 0.4, 8.0, 50
 
 

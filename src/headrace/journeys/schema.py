@@ -27,6 +27,7 @@ Level = Literal["step", "user"]
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "scaled"]
 LISTS = ("channel", "channels", "scores", "outcomes")  # keys of a schema file that may hold a list of text
 TABLES = ("features", "gains", "cost", "candidates")
+OTHERS = {"label_window_s": (int | float, "a number of seconds"), "context": (bool, "true or false")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Cost:
 
     name: str
     unit: str = "scaled"
+    context: bool = False  # known when the step is shown (paid per exposure); False: it may tell the outcome (a click)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +217,10 @@ def _check_entry(kind: type, values: Any, where: str, without: str) -> None:
     for key, value in values.items():
         if key not in names:
             raise unknown("key", key, names, where)
-        if key == "label_window_s" and not isinstance(value, int | float):
-            raise UserError(f"{where}: {key} is {value!r}, expected a number of seconds")
         texts = value if isinstance(value, list) and key in LISTS else [value]
-        if key not in (*TABLES, "label_window_s") and not all(isinstance(t, str) for t in texts):
-            raise UserError(f"{where}: {key} is {value!r}, expected text; put it in quotes")
+        kind_of, expected = OTHERS.get(key, (str, "text in quotes"))
+        if key not in TABLES and not all(isinstance(t, kind_of) for t in texts):
+            raise UserError(f"{where}: {key} is {value!r}, expected {expected}")
     if names[0] not in values:
         raise UserError(f"{where}: no {names[0]}; {without}")
 

@@ -204,7 +204,7 @@ class Transforms:
 
     @property
     def context_width(self) -> int:
-        return 2 * sum(f.name in self.scales for f in self._context())
+        return 2 * sum(f.name in self.scales for f in self._context()) + 2 * self._cost_is_context
 
     def reward(self, gains: dict[str, Array], cost: Array | None) -> Floats:
         """Equations (3) and (18): the min-max scaled weighted gains less s * cost; NaN where a gain is not known."""
@@ -239,7 +239,7 @@ class Transforms:
         return _assemble(ids, numbers, history.mask)
 
     def encode_context(self, batch: Batch) -> Encoded:
-        """The `after` features of the step itself: what the decision brought, without its gains and cost."""
+        """The `after` features of the step itself, its cost where that is paid for the exposure; never its gains."""
         ids, numbers = [], []
         for f in self._context():
             if f.name in self.vocabularies:
@@ -247,6 +247,8 @@ class Transforms:
                 ids.append(self.vocabularies[f.name].encode(batch.context[f.name], strings))
             else:
                 numbers.append(self.scales[f.name].encode(batch.context[f.name]))
+        if self._cost_is_context and batch.cost is not None:
+            numbers.append(self.scales["cost"].encode(batch.cost))
         return _assemble(ids, numbers, batch.history.mask)
 
     def to_dict(self) -> dict[str, Any]:
@@ -316,6 +318,10 @@ class Transforms:
         if self.schema.channel is not None:
             found.append(("previous channel", FIRST + len(self.channels)))
         return found
+
+    @property
+    def _cost_is_context(self) -> bool:
+        return self.schema.cost is not None and self.schema.cost.context
 
     def _context(self) -> list[Any]:
         return [f for f in self.schema.features if f.known == "after" and f.level == "step"]

@@ -16,7 +16,7 @@ import jinja2
 from headrace.errors import UserError
 from headrace.report import figures, journey_figures, render
 from headrace.report.names import PROTOCOLS, direction, is_floor, method_words, setting_words, target, target_words
-from headrace.report.records import Record, groups, headline_settings, load, of_group, settle
+from headrace.report.records import Record, by_target, groups, headline_settings, load, of_group, settle
 from headrace.report.standing import Standing, answer, headlines
 from headrace.report.table import results_tables
 
@@ -130,16 +130,16 @@ def _group(records: list[Record], group: tuple[str, str, str], drawing: _Drawing
     differences = settle(r for r in mine if r["against"] is not None)
     standings = headlines(measures, differences)
     targets = []
-    for name in dict.fromkeys(target(r["metric"]) for r in mine):
-        tables = results_tables([r for r in mine if target(r["metric"]) == name])
+    for name, gain, held in by_target(mine):
+        tables = results_tables(held)
         title, words = target_words(name)
         targets.append(
             {
-                "title": title,
+                "title": f"{title} ({gain})" if gain else title,
                 "words": words,
                 "results": [render.html(t) for t in tables if t.kind == "results"],
                 "differences": [render.html(t) for t in tables if t.kind == "differences"],
-                "dots": drawing.all(_dots(measures, mine, name)),
+                "dots": drawing.all(_dots(settle(r for r in held if r["against"] is None), held, name)),
             }
         )
     counts = sorted({r["n"] for r in measures if r["n"] is not None and not r["refused"]})

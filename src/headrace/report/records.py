@@ -3,11 +3,12 @@
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
+from headrace.report.names import target
 
 Record = dict[str, Any]
 FIELDS = (
@@ -62,6 +63,14 @@ def groups(records: Iterable[Record]) -> list[tuple[str, str, str]]:
 
 def of_group(records: Iterable[Record], group: tuple[str, str, str]) -> list[Record]:
     return [r for r in records if (r["dataset"], r["protocol"], r["part"]) == group]
+
+
+def by_target(records: Sequence[Record]) -> list[tuple[str, str, list[Record]]]:
+    """(target, gain, records): a target's records, those of other gains than the reward's apart (its own is "")."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    for r in records:
+        found.setdefault((target(r["metric"]), str(r["setting"].get("gain", ""))), []).append(r)
+    return [(name, gain, held) for (name, gain), held in found.items()]
 
 
 def headline_settings(records: Iterable[Record]) -> list[Record]:

@@ -7,7 +7,16 @@ nothing. It is `below` by such a difference, or, where nobody paired the two, by
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headrace.report.names import HEADLINE, NO_YARDSTICK, direction, is_floor, method_words, metric_words, target
+from headrace.report.names import (
+    HEADLINE,
+    NO_YARDSTICK,
+    direction,
+    is_floor,
+    method_words,
+    metric_words,
+    setting_words,
+    target,
+)
 from headrace.report.numbers import decimals, show, width
 from headrace.report.records import Record
 
@@ -29,6 +38,8 @@ class Standing:
     def sentence(self) -> str:
         """The standing in plain words, with its numbers."""
         name, metric = method_words(self.method), metric_words(self.metric)
+        if self.model["setting"]:
+            name += f" ({setting_words(self.model['setting'])})"
         if self.verdict == "refused":
             return f"{name}'s {metric} is refused: {self.model['refused']}."
         digits = decimals([width(self.model["low"], self.model["high"])], [self.model["value"]])
@@ -67,6 +78,10 @@ def standing(model: Record, measures: Sequence[Record], differences: Sequence[Re
         for r in measures
         if r["metric"] == metric and is_floor(r["method"]) and r["value"] is not None and not r["refused"]
     ]
+    alike = [r for r in floors if r["setting"] == model["setting"]]
+    floors = alike or [
+        r for r in floors if not r["setting"]
+    ]  # what was varied in a model leaves the floors as they are
     if model["refused"] or model["value"] is None:
         return Standing(method, metric, "refused", None, model, None, None)
     if not floors or way == 0 or metric.rpartition("/")[2] in NO_YARDSTICK:

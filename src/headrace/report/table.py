@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import UserError
-from headrace.report.names import direction, floor_order, is_floor, method_words, setting_words, target, target_words
+from headrace.report.names import direction, floor_order, is_floor, method_words, setting_words, target_words
 from headrace.report.numbers import decimals, show, width
-from headrace.report.records import Record, groups, headline_settings, of_group, settle
+from headrace.report.records import Record, by_target, groups, headline_settings, of_group, settle
 from headrace.report.standing import compare, standing
 
 
@@ -73,9 +73,9 @@ def results_tables(records: Sequence[Record], part: str | None = None) -> list[T
         if part is not None and group[2] != part:
             continue
         mine = of_group(records, group)
-        for name in dict.fromkeys(target(r["metric"]) for r in mine):
-            chosen = [r for r in mine if target(r["metric"]) == name]
-            title = f"{target_words(name)[0]}: {group[0]}, protocol {group[1]}, {group[2]} part"
+        for name, gain, chosen in by_target(mine):
+            of = f" ({gain})" if gain else ""
+            title = f"{target_words(name)[0]}{of}: {group[0]}, protocol {group[1]}, {group[2]} part"
             for table in (_results(chosen, title), _differences(chosen, title)):
                 if table.rows:
                     tables.append(table)

@@ -1,0 +1,135 @@
+"""The reward heads that channel methods share: what is predicted, its loss, and its way back to the log's units.
+
+B journeys, T steps, M channels, n labelled steps.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from scipy.special import expit, logit, softmax
+from torch import Tensor
+
+from headrace.channel.predictions import Predictions
+from headrace.evaluate.calibrate import Line, fit_line, fit_temperature
+from headrace.journeys.seams import Floats
+from headrace.journeys.store import Journeys
+from headrace.journeys.transforms import Transforms
+from headrace.journeys.views import Batch
+
+CONDITIONS = ("reward", "reward_by_channel", "reward_in_context")  # what each may see: nothing more, channel, context
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One output of a reward decoder: a gain, the cost, or the penalised reward."""
+
+    name: str
+    kind: Literal["binary", "continuous", "classes"]
+    size: int = 1  # outputs: the number of classes, else 1
+
+
+def targets(transforms: Transforms, penalised: bool = False) -> list[Target]:
+    """Each gain in its own unit, the cost, and the penalised reward (3) if asked for."""
+    found = [Target(g.name, g.kind, transforms.classes.get(g.name, 1)) for g in transforms.schema.gains]
+    if transforms.schema.cost is not None:
+        found.append(Target("cost", "continuous"))
+    if penalised and transforms.reward_weights:
+        found.append(Target("penalised", "continuous"))
+    return found
+
+
+def reward_loss(
+    output: Tensor,
+    heads: list[Target],
+    batch: Batch,
+    label: Tensor,
+    transforms: Transforms,
+    weights: dict[str, float],
+) -> Tensor:
+    """(14), (19), (21) by the kind of each target, their weighted sum; output (B, T, sizes), label (B, T).
+
+    Each is a mean over the labelled steps whose outcome is known. The printed (14) and (20) have 1 - log r^ where the
+    binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised.
+    """
+    total = output.new_zeros(())
+    for target, prediction in zip(heads, torch.split(output, [t.size for t in heads], dim=-1), strict=True):
+        values = torch.from_numpy(_truth(target, batch, transforms)).to(output.device)
+        there = label & ~torch.isnan(values)
+        truth = torch.nan_to_num(values).to(output.dtype)
+        if target.kind == "binary":
+            loss = F.binary_cross_entropy_with_logits(prediction[..., 0], truth, reduction="none")
+        elif target.kind == "classes":
+            there = there & (truth < target.size)  # a class that training never showed cannot be scored
+            flat = torch.where(there, truth, 0).long().flatten()
+            loss = F.cross_entropy(prediction.flatten(0, -2), flat, reduction="none").view_as(truth)
+        else:
+            loss = 0.5 * (prediction[..., 0] - truth) ** 2
+        total = total + weights[target.name] * (loss * there).sum() / there.sum().clamp(min=1)
+    return total
+
+
+def _truth(target: Target, batch: Batch, transforms: Transforms) -> Floats:
+    if target.name == "penalised":
+        return transforms.reward(batch.gains, batch.cost)
+    raw = batch.cost if target.name == "cost" and batch.cost is not None else batch.gains[target.name]
+    if target.kind != "continuous":
+        return raw
+    scale = transforms.scales[target.name]
+    return (raw - scale.mean) / scale.std
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrator:
+    """What was fitted on validation steps: a temperature of the channel's logits, a line for each binary gain's."""
+
+    temperature: float = 1.0
+    lines: dict[str, Line] = field(default_factory=dict)  # "CONDITION/GAIN"
+
+    @classmethod
+    def fit(cls, raw: Predictions, heads: list[Target], journeys: Journeys) -> "Calibrator":
+        """From uncalibrated predictions of validation steps."""
+        channel = np.asarray(journeys.channel)[raw.rows].astype(np.int64)
+        temperature = fit_temperature(np.log(np.maximum(raw.action, 1e-12)), channel)
+        lines = {}
+        for target in (t for t in heads if t.kind == "binary"):
+            labels = np.asarray(journeys.gain(target.name))[raw.rows].astype(np.float64)
+            there = ~np.isnan(labels)
+            for condition in CONDITIONS:
+                p = getattr(raw, condition)[target.name]
+                p = p[np.arange(len(p)), channel] if condition == "reward_by_channel" else p
+                z = logit(np.clip(p[there], 1e-7, 1 - 1e-7))
+                lines[f"{condition}/{target.name}"] = fit_line(z, labels[there])
+        return cls(temperature, lines)
+
+    def channels(self, logits: NDArray[Any]) -> Floats:
+        """(n, M) probabilities of the next channel."""
+        return np.asarray(softmax(logits.astype(np.float64) * self.temperature, axis=-1))
+
+    def units(
+        self, condition: str, output: NDArray[Any], heads: list[Target], transforms: Transforms
+    ) -> dict[str, Floats]:
+        """Decoder outputs (..., sizes) as probabilities, class shares, or values in the log's own unit, by target."""
+        found: dict[str, Floats] = {}
+        parts = np.split(output.astype(np.float64), np.cumsum([t.size for t in heads])[:-1], axis=-1)
+        for target, raw in zip(heads, parts, strict=True):
+            if target.kind == "binary":
+                found[target.name] = expit(self.lines.get(f"{condition}/{target.name}", Line())(raw[..., 0]))
+            elif target.kind == "classes":
+                found[target.name] = softmax(raw, axis=-1)
+            elif target.name == "penalised":
+                found[target.name] = raw[..., 0]
+            else:
+                scale = transforms.scales[target.name]
+                found[target.name] = raw[..., 0] * scale.std + scale.mean
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"temperature": self.temperature, "lines": {k: asdict(v) for k, v in self.lines.items()}}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Calibrator":
+        return cls(values["temperature"], {k: Line(**v) for k, v in values["lines"].items()})

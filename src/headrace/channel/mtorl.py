@@ -58,7 +58,7 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
-    unknown: float = 0.0  # share of category ids turned unknown in training
+    unknown: float = 0.3  # share of category ids turned unknown in training
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
@@ -67,7 +67,7 @@ class MTORLConfig:
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
-    auxiliary_weight: float = 1.0  # of the losses of gains outside the reward, and of the cost, inside the mu term
+    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free"] = "none"  # (15), reference-free
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
@@ -95,6 +95,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "running": False,
         "shortcut": False,
         "reward_weight": 0.08,
+        "auxiliary_weight": 1.0,
+        "unknown": 0.0,
         "preference": "free",
         "calibrate": False,
         "gaussian": True,

@@ -20,6 +20,7 @@ class Inspect:
 
     def execute(self) -> None:
         from rich.table import Table
+        from rich.text import Text
 
         from headrace.cli.console import out
         from headrace.errors import UserError
@@ -30,10 +31,13 @@ class Inspect:
         if target.exists():
             raise UserError(f"{target}: exists; choose another --out, so that no corrected schema is lost")
         save(draft, preview, target)
-        columns = ("column", "type", "nulls", "distinct", "example", "role", "why")
-        table = Table(*columns, title=f"{self.file}: {preview.rows:,} rows seen")
-        for row in describe(preview):
-            table.add_row(*row)
+        table = Table(
+            "column", "nulls", "distinct", "example", "taken as", title=f"{self.file}: {preview.rows:,} rows seen"
+        )
+        table.columns[0].no_wrap = True
+        for column, kind, nulls, distinct, example, role, why in describe(preview):
+            name = Text.assemble(column, (f"\n{kind}", "dim"))
+            table.add_row(name, nulls, distinct, Text(example), Text.assemble(role, (f"\n{why}", "dim")))
         out.print(table)
         out.print(
             f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"
@@ -64,7 +68,7 @@ class Prepare:
         counts = f"{journeys.n_users:,} users, {journeys.n_steps:,} steps"
         out.print(f"{self.out}: {counts}, fingerprint {journeys.fingerprint[:12]}")
         for name, value in journeys.manifest["notes"].items():
-            if isinstance(value, int):
+            if isinstance(value, int) and value and name != "users":
                 out.print(f"  {name.replace('_', ' ')}: {value:,}")
 
 
@@ -87,6 +91,7 @@ class Audit:
 
     def execute(self) -> None:
         from rich.table import Table
+        from rich.text import Text
 
         from headrace.cli.console import out
         from headrace.cli.settings import open_journeys, refuse_run
@@ -106,7 +111,7 @@ class Audit:
         style = {"clean": "green", "note": "yellow", "leak": "bold red"}
         for f in findings:
             rows = f" (first rows {', '.join(map(str, f.rows))})" if f.rows and f.verdict == "leak" else ""
-            table.add_row(f.check, f"[{style[f.verdict]}]{f.verdict}[/]", f.detail + rows)
+            table.add_row(f.check, Text(f.verdict, style[f.verdict]), f.detail + rows)
         out.print(table)
         if self.out is not None:
             run = Run.create(

@@ -33,10 +33,13 @@ class Evaluate:
         from headrace.cli.console import err, out, progress
         from headrace.cli.measuring import is_own, kept, leave, open_run, own_journeys, own_schema, own_split
         from headrace.cli.settings import open_journeys, refuse_run
-        from headrace.errors import UserError
+        from headrace.errors import UserError, unknown
+        from headrace.journeys.splits import PARTS
         from headrace.learn.run import Run
         from headrace.report.brief import print_brief
 
+        if self.part not in PARTS:
+            raise unknown("part", self.part, PARTS)
         run = open_run(self.run)
         elsewhere = self.out is not None and self.out.resolve() != self.run.resolve()
         if self.out is not None and elsewhere:
@@ -54,7 +57,7 @@ class Evaluate:
             if floors:
                 raise UserError(f"{gone}, and floors are fitted on them; restore them, or leave --floors out")
             floors = ()
-            err.print(f"{gone}: no floors, they are fitted on them", soft_wrap=True)
+            err.print(f"{gone}: no floors, they are fitted on them")
         split = own_split(run, journeys)
         leaky = any(f["verdict"] == "leak" for f in run.read_json("audit.json"))
         log = journeys or other

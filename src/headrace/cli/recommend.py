@@ -42,8 +42,16 @@ class Recommend:
         journeys = open_journeys(self.data, own_schema(run))
         table = recommend(method, journeys, self.budget, self.by)
         save(table, self.out)
-        shown = Table(*table.columns, title=f"{table.height:,} of {journeys.n_users:,} users")
+        right = {name for name, kind in table.schema.items() if kind.is_numeric() and name != "user"}
+        shown = Table(title=f"the first of {table.height:,} users out of {journeys.n_users:,}")
+        for name in table.columns:
+            shown.add_column(name.replace("_", " "), justify="right" if name in right else "left")
         for row in table.head(10).iter_rows():
             shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
         out.print(shown)
-        out.print(f"{self.out}: all of them")
+        cost = journeys.schema.cost
+        spend = "" if cost is None else f" at an expected cost of {table['expected_cost'].sum():,.4g} {cost.unit}"
+        limit = "" if self.budget is None else f" (budget {self.budget:,.10g})"
+        out.print(
+            f"{self.out}: {table.height:,} users, expected gain {table['expected_gain'].sum():,.4g}{spend}{limit}"
+        )

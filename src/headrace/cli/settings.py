@@ -110,12 +110,10 @@ def refuse_folder(path: Path) -> None:
         raise UserError(f"{path}: exists; choose another --out, or remove it")
 
 
-def refuse_run(path: Path) -> None:
-    """UserError where something stands at the place of a new run; what a kill left before it was one does not count."""
+def refuse_run(path: Path, instead: str = "") -> None:
+    """UserError where a run stands at the place of a new one; what a kill left before it was a run does not count."""
     if (path / "config.json").is_file():
-        raise UserError(
-            f"{path}: a run is there already; go on with  headrace train ... --resume , or choose another --out"
-        )
+        raise UserError(f"{path}: a run is there already; choose another --out{instead}")
     if path.exists() and not path.is_dir():
         raise UserError(f"{path}: is a file, expected a new folder; choose another --out")
 
@@ -154,7 +152,7 @@ def open_journeys(
         place = "for this command alone"
     else:
         place = f"to {keep}"
-    err.print(f"{path} is a raw log; preparing it as {name}, {place}", soft_wrap=True)
+    err.print(f"{path} is a raw log; preparing it as {name}, {place}")
     with progress("preparing") as tell:
         return prepare(path, given, keep, progress=tell)
 

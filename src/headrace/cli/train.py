@@ -55,7 +55,7 @@ class Train:
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if not self.resume:
-            refuse_run(self.out)
+            refuse_run(self.out, ", or go on with that run by  --resume")
         keep = self.out.with_name(f"{self.out.name}-journeys")
         journeys = open_journeys(self.data, self.schema, keep, self.resume)
         changes = (*reward_changes(self.reward, journeys.schema), *changes)

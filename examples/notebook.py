@@ -14,7 +14,7 @@ import headrace
 
 def write_log(folder: Path, users: int = 100) -> None:
     """A simulated log as a flat file, and the schema that says what its columns are."""
-    world = headrace.simulate(headrace.Scenario.load("ads"), users, 20, "logging", 0, folder / "world")
+    world = headrace.simulate_log(headrace.Scenario.load("ads"), users, 20, "logging", 0, folder / "world")
     columns = {"user": world.users[world.user_of_step], "time": world.time}
     columns["channel"] = [world.channels[code] for code in world.channel]
     columns |= {"hour": world.feature("hour"), "click": world.gain("click"), "cost": world.column("cost")}
@@ -32,10 +32,10 @@ def write_log(folder: Path, users: int = 100) -> None:
 
 def main(folder: Path) -> None:
     write_log(folder)
-    journeys = headrace.prepare(folder / "log.parquet", folder / "log.schema.toml", folder / "journeys")
+    journeys = headrace.prepare(folder / "log.parquet", str(folder / "log.schema.toml"), folder / "journeys")
     split = journeys.split("honest", seed=0)
     model = headrace.MTORL(headrace.MTORLConfig(width=16, heads=2, epochs=3)).fit(journeys, split, folder / "run")
-    scores = headrace.evaluate(model, journeys, split, floors=("prior", "past-rate"))
+    scores = headrace.measure(model, journeys, split, floors=("prior", "past-rate"))
     chosen = headrace.recommend(model, journeys)
 
     for record in scores.records:

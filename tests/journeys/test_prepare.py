@@ -189,8 +189,8 @@ def test_a_delayed_gain_carries_the_time_it_became_known(tmp_path: Path) -> None
     log = {"who": [1, 1, 1, 1], "at": [10, 20, 30, 40], "buy": [1, 0, 1, 1], "buy_at": [50, None, None, 35]}
     pl.DataFrame(log).write_csv(tmp_path / "log.csv")
     schema = LogSchema("x", user="who", time="at", time_unit="s", gains=(Gain("buy", "binary", "at:buy_at"),))
-    known = prepare(tmp_path / "log.csv", schema, tmp_path / "a").column("known_at/buy")
-    np.testing.assert_array_equal(known, [50.0, 20.0, np.nan, 40.0])
+    with pytest.raises(UserError, match="label_window_s is missing"):  # a blank would tell who buys later
+        prepare(tmp_path / "log.csv", schema, tmp_path / "a")
     windowed = prepare(tmp_path / "log.csv", replace(schema, label_window_s=100.0), tmp_path / "b")
     np.testing.assert_array_equal(windowed.column("known_at/buy"), [50.0, 120.0, np.nan, 40.0])
 

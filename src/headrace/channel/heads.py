@@ -42,8 +42,15 @@ def targets(transforms: Transforms, penalised: bool = False) -> list[Target]:
     return found
 
 
-def reward_loss(output: Tensor, heads: list[Target], batch: Batch, label: Tensor, transforms: Transforms) -> Tensor:
-    """(14), (19), (21) by the kind of each target, summed over targets; output (B, T, sizes), label (B, T).
+def reward_loss(
+    output: Tensor,
+    heads: list[Target],
+    batch: Batch,
+    label: Tensor,
+    transforms: Transforms,
+    weights: dict[str, float],
+) -> Tensor:
+    """(14), (19), (21) by the kind of each target, their weighted sum; output (B, T, sizes), label (B, T).
 
     Each is a mean over the labelled steps whose outcome is known. The printed (14) and (20) have 1 - log r^ where the
     binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised.
@@ -61,7 +68,7 @@ def reward_loss(output: Tensor, heads: list[Target], batch: Batch, label: Tensor
             loss = F.cross_entropy(prediction.flatten(0, -2), flat, reduction="none").view_as(truth)
         else:
             loss = 0.5 * (prediction[..., 0] - truth) ** 2
-        total = total + (loss * there).sum() / there.sum().clamp(min=1)
+        total = total + weights[target.name] * (loss * there).sum() / there.sum().clamp(min=1)
     return total
 
 

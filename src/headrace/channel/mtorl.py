@@ -58,6 +58,7 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
+    unknown: float = 0.3  # share of category ids turned unknown in training
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
@@ -66,6 +67,7 @@ class MTORLConfig:
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
+    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free"] = "none"  # (15), reference-free
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
@@ -93,6 +95,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "running": False,
         "shortcut": False,
         "reward_weight": 0.08,
+        "auxiliary_weight": 1.0,
+        "unknown": 0.0,
         "preference": "free",
         "calibrate": False,
         "gaussian": True,
@@ -113,7 +117,7 @@ class Network(nn.Module):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
         self.targets = targets(transforms, config.reward_target == "penalised")
-        self.inputs = Inputs(transforms.cardinalities, transforms.width)
+        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown)
         self.embed = nn.Linear(self.inputs.width, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.to_state = nn.Linear(D, D)  # W_s
@@ -188,6 +192,8 @@ class Learner:
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: MTORLConfig):
         self.network, self.transforms, self.config = network, transforms, config
         self.train, self.validation = train, validation
+        main = {"penalised"} if config.reward_target == "penalised" else set(transforms.reward_weights)
+        self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
         steps = config.epochs * -(-len(train) // config.batch_size)
         self.optimiser = Optimiser(
             network,
@@ -238,7 +244,9 @@ class Learner:
         if network.targets and config.reward_weight > 0:
             context = tensors(self.transforms.encode_context(batch), device)[:2]
             outputs = [network.decode(read), network.decode(read, channel), network.decode(read, channel, context)]
-            losses = [reward_loss(output, network.targets, batch, label, self.transforms) for output in outputs]
+            losses = [
+                reward_loss(output, network.targets, batch, label, self.transforms, self.weights) for output in outputs
+            ]
             reward = torch.stack(losses).mean()
             parts["reward"] = reward
             loss = loss + config.reward_weight * reward

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools, Floats, History, Integers
 from headrace.journeys.splits import Split
-from headrace.journeys.statistics import Statistic, default_statistics, running
+from headrace.journeys.statistics import Statistic, check, default_statistics, gain_values, running, running_of
 from headrace.journeys.store import Array, Journeys, ragged_rows
 
 Cut = Literal["chunks", "exact"]
@@ -63,8 +63,10 @@ class View:
 
         `so_far` may hand in statistics that were computed before, so that several views share them.
         """
+        if length is not None and length < 1:
+            raise UserError(f"a view of {length} steps: expected 1 or more, or None for whole journeys")
         self.journeys = journeys
-        self.length = length or WHOLE
+        self.length = WHOLE if length is None else length
         self.statistics = default_statistics(journeys.schema) if statistics is None else statistics
         self.so_far = running(journeys, self.statistics) if so_far is None else so_far
         if starts is not None:
@@ -77,11 +79,6 @@ class View:
 
     def __len__(self) -> int:
         return len(self.start)
-
-    @property
-    def n_labels(self) -> int:
-        """How many steps count."""
-        return int(self.labels.sum())
 
     def batch(self, pieces: Array) -> Batch:
         """The pieces of these indices as one batch, padded to the longest of them."""
@@ -134,79 +131,91 @@ def histories(
 ) -> History:
     """The History before each of these rows: the user's last `steps` steps, the row itself the last."""
     rows = np.asarray(rows, dtype=np.int64)
-    if len(rows) and (rows.min() < 0 or rows.max() >= journeys.n_steps):
-        raise UserError(f"{journeys.path}: row {rows.max()} asked for, the log has rows 0 to {journeys.n_steps - 1}")
+    outside = rows[(rows < 0) | (rows >= journeys.n_steps)]
+    if len(outside):
+        raise UserError(f"{journeys.path}: row {outside[0]} asked for, the log has rows 0 to {journeys.n_steps - 1}")
     chosen = default_statistics(journeys.schema) if statistics is None else statistics
-    first = np.maximum(rows - steps + 1, journeys.offsets[journeys.user_of_step[rows]])
+    users = journeys.users_of(rows)
+    first = np.maximum(rows - steps + 1, journeys.offsets[users])
     t = np.arange(steps)
     mask = t < (rows - first + 1)[:, None]
     index = np.where(mask, first[:, None] + t, -1)
-    return gather(journeys, index, mask, mask, running(journeys, chosen)).history
+    if any("user" not in s.by for s in chosen):
+        return gather(journeys, index, mask, mask, running(journeys, chosen)).history
+    check(chosen, journeys.schema)
+    asked = np.unique(users)
+    theirs = ragged_rows(journeys.offsets[asked], journeys.offsets[asked + 1] - journeys.offsets[asked])
+    at = np.searchsorted(theirs, np.maximum(index, 0))
+    return gather(journeys, index, mask, mask, running_of(journeys, chosen, theirs), at).history
 
 
-def gather(journeys: Journeys, rows: Integers, mask: Bools, label: Bools, so_far: dict[str, Floats]) -> Batch:
-    """The batch of these rows (B, T), -1 being padding. The one place that decides what a step may see."""
+def gather(
+    journeys: Journeys,
+    rows: Integers,
+    mask: Bools,
+    label: Bools,
+    so_far: dict[str, Floats],
+    at: Integers | None = None,
+) -> Batch:
+    """The batch of these rows (B, T), consecutive, -1 being padding. The one place that decides what a step may see.
+
+    `at` says where in the tables of `so_far` each row stands, where that is not at the row itself.
+    """
     schema = journeys.schema
     safe = np.maximum(rows, 0)
-    flat, where = np.unique(safe, return_inverse=True)  # each row is read once from the map
-    where = where.reshape(rows.shape)
+    users = journeys.users_of(safe[:, 0])
+    wide = np.concatenate([np.maximum(safe[:, :1] - 1, 0), safe], axis=1)  # (B, T + 1) with the row before the first
 
-    def column(name: str) -> Array:
-        return np.asarray(journeys.column(name)[flat])[where]
+    def read(name: str) -> tuple[Array, Array]:
+        """A column at each step and at the step before it, (B, T) each: codes as int64, numbers as float64."""
+        values = journeys.column(name)[wide].astype(np.int64 if name in codes else np.float64)
+        return values[:, 1:], values[:, :-1]
 
-    users = journeys.user_of_step[safe[:, 0]] if len(rows) else np.zeros(0, dtype=np.int64)
-    earlier = np.maximum(safe - 1, 0)
-    has_previous = mask & (safe > journeys.offsets[users][:, None])
-    before_flat, before_where = np.unique(earlier, return_inverse=True)
-    before_where = before_where.reshape(rows.shape)
-
-    def previous(name: str) -> Array:
-        return np.asarray(journeys.column(name)[before_flat])[before_where]
-
+    codes = {*journeys.categories, "channel"}
+    seen = mask & (safe > journeys.offsets[users][:, None])
+    now = then = np.zeros(1)
     if journeys.time is not None:
-        now, then = np.asarray(column("time"), np.float64), np.asarray(previous("time"), np.float64)
-    else:
-        now, then = safe.astype(np.float64), earlier.astype(np.float64)
-    seen = has_previous & (then < now)  # steps at the same time happen together
-
-    def typed(name: str, values: Array) -> Array:
-        return values.astype(np.int64 if name in journeys.categories else np.float64)
-
+        now, then = read("time")
+        seen &= then < now  # steps at the same time happen together
     before: dict[str, Array] = {}
     brought: dict[str, Array] = {}
     context: dict[str, Array] = {}
     static: dict[str, Array] = {}
     for f in schema.features:
         if f.level == "user":
-            static[f.name] = typed(f"user/{f.name}", journeys.column(f"user/{f.name}")[users])
+            name = f"user/{f.name}"
+            static[f.name] = journeys.column(name)[users].astype(np.int64 if name in codes else np.float64)
             continue
-        name = f"feature/{f.name}"
+        own, previous = read(f"feature/{f.name}")
         if f.known == "before":
-            before[f.name] = _blank(typed(name, column(name)), ~mask)
+            before[f.name] = _blank(own, ~mask)
         else:
-            brought[f.name] = _blank(typed(name, previous(name)), ~seen)
-            context[f.name] = _blank(typed(name, column(name)), ~mask)
+            brought[f.name] = _blank(previous, ~seen)
+            context[f.name] = _blank(own, ~mask)
+    channel = np.zeros_like(rows)
     if schema.channel is not None:
-        brought["channel"] = _blank(previous("channel").astype(np.int64), ~seen)
+        own, previous = read("channel")
+        channel = np.where(mask, own, 0)
+        brought["channel"] = _blank(previous, ~seen)
     gains: dict[str, Floats] = {}
     for g in schema.gains:
-        gains[g.name] = _blank(column(f"gain/{g.name}").astype(np.float64), ~mask)
+        values = gain_values(g, journeys.column(f"gain/{g.name}")[wide])
+        gains[g.name] = _blank(values[:, 1:], ~mask)
         if g.known == "never":
             continue
         known = seen
         if g.known.startswith("at:"):
-            at = np.asarray(previous(f"known_at/{g.name}"), dtype=np.float64)
-            known = seen & (np.maximum(then, np.where(np.isnan(at), np.inf, at)) < now)
-        brought[g.name] = _blank(previous(f"gain/{g.name}").astype(np.float64), ~known)
+            _, at_time = read(f"known_at/{g.name}")
+            known = seen & (np.maximum(then, at_time) < now)  # never where the time is missing
+        brought[g.name] = _blank(values[:, :-1], ~known)
     cost = None
     if schema.cost is not None:
-        cost = np.where(mask, column("cost"), 0.0)
-        brought["cost"] = _blank(previous("cost").astype(np.float64), ~seen)
-    propensity = np.where(mask, column("propensity"), 1.0) if journeys.has("propensity") else None
-    running_values = {name: np.where(mask[..., None], values[safe], 0.0) for name, values in so_far.items()}
-    channel = (
-        np.where(mask, column("channel"), 0).astype(np.int64) if schema.channel is not None else np.zeros_like(rows)
-    )
+        own, previous = read("cost")
+        cost = np.where(mask, own, 0.0)
+        brought["cost"] = _blank(previous, ~seen)
+    propensity = np.where(mask, read("propensity")[0], 1.0) if journeys.has("propensity") else None
+    place = safe if at is None else at
+    running_values = {name: np.where(mask[..., None], values[place], 0.0) for name, values in so_far.items()}
     history = History(before, brought, running_values, static, mask, None, _categories(journeys))
     return Batch(history, label, rows, channel, gains, cost, context, propensity)
 
@@ -224,7 +233,7 @@ def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[I
     """First row, number of steps and first labelled step of each piece that holds a label."""
     offsets = journeys.offsets
     rows = np.flatnonzero(labels)
-    users = np.unique(journeys.user_of_step[rows])
+    users = np.flatnonzero(np.add.reduceat(labels, offsets[:-1], dtype=np.int64)) if len(rows) else rows
     last = np.searchsorted(rows, offsets[users + 1]) - 1
     end = rows[last] + 1  # steps after the last label are of no use
     used = end - offsets[users]
@@ -249,7 +258,7 @@ def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[I
         steps.append(np.minimum(length, np.repeat(end[long], count) - begin))
         first.append(np.where(piece == 0, 0, length - stride))
     begin, size, label_from = np.concatenate(start), np.concatenate(steps), np.concatenate(first)
-    counted = np.concatenate([[0], np.cumsum(labels)])
-    has_label = counted[begin + size] > counted[begin + label_from]
+    next_label = np.append(rows, journeys.n_steps)[np.searchsorted(rows, begin + label_from)]
+    has_label = next_label < begin + size
     order = np.argsort(begin[has_label], kind="stable")
     return begin[has_label][order], size[has_label][order], label_from[has_label][order]

@@ -15,6 +15,7 @@ from headrace.errors import UserError, unknown
 
 MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
 QUIET = tyro.conf.arg(help_behavior_hint="")  # for a flag whose text says what its absence means
+BOX = re.compile("[─│╭╮╰╯]+|[+]?-{3,}[+]?|^[|+]|[|+]$", re.MULTILINE)  # what the parser frames its words with
 WANTED = {int: "a whole number", float: "a number"}
 
 
@@ -25,12 +26,16 @@ def parse(name: str, kind: Any, arguments: Sequence[str]) -> Any:
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(kind, prog=f"headrace {name}", args=words, config=MARKERS)
+            parsed = tyro.cli(kind, prog=f"headrace {name}", args=words, config=MARKERS)
     except SystemExit as end:
         if end.code != 2:
             raise
-    told = " ".join(re.sub("[─│╭╮╰╯]+", " ", heard.getvalue()).split())
-    raise UserError(f"{complaint(name, kind, words, flags, told)}; headrace {name} --help tells the flags")
+        told = " ".join(re.sub(BOX, " ", heard.getvalue()).split())
+        wrong = complaint(name, kind, words, flags, told)
+        raise UserError(f"{wrong}; headrace {name} --help tells the flags") from None
+    if not 0 <= getattr(parsed, "seed", 0) < 2**63:
+        raise UserError(f"{name}: --seed {parsed.seed}: expected a whole number from 0 to {2**63 - 1}")
+    return parsed
 
 
 def gather(arguments: Sequence[str], flags: dict[str, Any]) -> list[str]:
@@ -67,7 +72,7 @@ def complaint(name: str, kind: Any, words: Sequence[str], flags: dict[str, Any],
     for flag in given:
         if flag not in known:
             return str(unknown("flag", flag, [*known, "--help"], name))
-    if told.startswith("Required options"):
+    if "Missing from" in told:
         asked = told.partition("Missing from")[2]
         missing = [f for f in flags.values() if f.default is dataclasses.MISSING]
         lacking = [_shown(f) for f in missing if re.search(rf"(^|\s){re.escape(_shown(f))}\s", asked)]

@@ -180,47 +180,53 @@ def gather(
     before: dict[str, Array] = {}
     brought: dict[str, Array] = {}
     context: dict[str, Array] = {}
-    static: dict[str, Array] = {}
     for f in schema.features:
         if f.level == "user":
-            name = f"user/{f.name}"
-            static[f.name] = journeys.column(name)[users].astype(np.int64 if name in codes else np.float64)
             continue
         own, previous = read(f"feature/{f.name}")
         if f.known == "before":
-            before[f.name] = _blank(own, ~mask)
+            before[f.name] = blank(own, ~mask)
         else:
-            brought[f.name] = _blank(previous, ~seen)
-            context[f.name] = _blank(own, ~mask)
+            brought[f.name] = blank(previous, ~seen)
+            context[f.name] = blank(own, ~mask)
     channel = np.zeros_like(rows)
     if schema.channel is not None:
         own, previous = read("channel")
         channel = np.where(mask, own, 0)
-        brought["channel"] = _blank(previous, ~seen)
+        brought["channel"] = blank(previous, ~seen)
     gains: dict[str, Floats] = {}
     for g in schema.gains:
         values = gain_values(g, journeys.column(f"gain/{g.name}")[wide])
-        gains[g.name] = _blank(values[:, 1:], ~mask)
+        gains[g.name] = blank(values[:, 1:], ~mask)
         if g.known == "never":
             continue
         known = seen
         if g.known.startswith("at:"):
             _, at_time = read(f"known_at/{g.name}")
             known = seen & (np.maximum(then, at_time) < now)  # never where the time is missing
-        brought[g.name] = _blank(values[:, :-1], ~known)
+        brought[g.name] = blank(values[:, :-1], ~known)
     cost = None
     if schema.cost is not None:
         own, previous = read("cost")
         cost = np.where(mask, own, 0.0)
-        brought["cost"] = _blank(previous, ~seen)
+        brought["cost"] = blank(previous, ~seen)
     propensity = np.where(mask, read("propensity")[0], 1.0) if journeys.has("propensity") else None
     place = safe if at is None else at
     running_values = {name: np.where(mask[..., None], values[place], 0.0) for name, values in so_far.items()}
-    history = History(before, brought, running_values, static, mask, None, _categories(journeys))
+    history = History(before, brought, running_values, of_users(journeys, users), mask, None, _categories(journeys))
     return Batch(history, label, rows, channel, gains, cost, context, propensity)
 
 
-def _blank(values: Array, where: Bools) -> Array:
+def of_users(journeys: Journeys, users: Integers) -> dict[str, Array]:
+    """The static features of these users, (B,) each."""
+    found = {}
+    for name in (f.name for f in journeys.schema.features if f.level == "user"):
+        code = f"user/{name}" in journeys.categories
+        found[name] = journeys.feature(name)[users].astype(np.int64 if code else np.float64)
+    return found
+
+
+def blank(values: Array, where: Bools) -> Array:
     """The values with NaN (numbers) or -1 (codes) where they were not known."""
     return np.where(where, np.nan if values.dtype.kind == "f" else -1, values)
 
@@ -233,7 +239,7 @@ def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[I
     """First row, number of steps and first labelled step of each piece that holds a label."""
     offsets = journeys.offsets
     rows = np.flatnonzero(labels)
-    users = np.flatnonzero(np.add.reduceat(labels, offsets[:-1], dtype=np.int64)) if len(rows) else rows
+    users = np.flatnonzero(np.diff(np.searchsorted(rows, offsets)))
     last = np.searchsorted(rows, offsets[users + 1]) - 1
     end = rows[last] + 1  # steps after the last label are of no use
     used = end - offsets[users]

@@ -100,7 +100,7 @@ def _brought(
 
 
 def _totals(journeys: Journeys, s: Statistic, users: Integers, now: float) -> Floats:
-    """A statistic over all steps of these consecutive users known before `now`, by the key of each one's last: (B, W)."""
+    """A statistic over all steps of these adjacent users known before `now`, by the key of each one's last: (B, W)."""
     begin, end = journeys.offsets[users], journeys.offsets[users + 1]
     rows = slice(int(begin[0]), int(end[-1]))
     known, values = events(journeys, s, rows, clock(journeys, rows))

@@ -28,7 +28,7 @@ SCALE = 2.0**20
 LARGEST = 2.0**40  # of a gain: 2^63 / SCALE with room for eight of them
 CHUNK_STEPS = 50_000
 IN_MEMORY = 2**28  # bytes of all tables of a log; larger ones are mapped from a temporary file
-GAP = "gap"  # time since the user's last step: a running value of every log that has a clock
+GAP = "gap"  # time since the user's last earlier step: a running value of every log that has a clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def fixed(values: Array) -> NDArray[np.int64]:
 
 
 def running(journeys: Journeys, statistics: tuple[Statistic, ...]) -> dict[str, Floats]:
-    """Each statistic as known at each step, (N, W); with a clock also the gap since the user's last step, (N, 1)."""
+    """Each statistic as known at each step, (N, W); with a clock also the gap since the last earlier one, (N, 1)."""
     check(statistics, journeys.schema)
     widths = {s.name: s.width(len(journeys.channels)) for s in statistics}
     out = _tables(journeys, widths | ({GAP: 1} if journeys.time is not None else {}))
@@ -143,9 +143,8 @@ def running_of(journeys: Journeys, statistics: Iterable[Statistic], rows: slice 
             sums = sums_before(keys(journeys, s.key, rows), when, known, values)
         out[s.name] = to_floats(sums, s)
     if journeys.time is not None:
-        gap = np.full((n, 1), np.nan)
-        gap[1:, 0] = np.where(is_first[1:], np.nan, np.diff(when))
-        out[GAP] = gap
+        gap = when - when[np.maximum(together - 1, 0)]
+        out[GAP] = np.where(together > first, gap, np.nan)[:, None]
     return out
 
 

@@ -391,9 +391,10 @@ def _scale(raw: Array) -> Scale:
 
 
 def _gaps(journeys: Journeys, rows: Array) -> Floats:
-    """The time between two steps of a user, both among `rows`."""
+    """The time between two steps of a user, both among `rows`, that did not happen together."""
     first, second = rows[:-1], rows[1:]
     users = journeys.users_of(rows)
     pair = (second == first + 1) & (users[1:] == users[:-1])
     time = np.asarray(journeys.time, dtype=np.float64)
-    return np.asarray(time[second[pair]] - time[first[pair]], dtype=np.float64)
+    gaps = time[second[pair]] - time[first[pair]]
+    return np.asarray(gaps[gaps > 0], dtype=np.float64)

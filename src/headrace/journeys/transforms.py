@@ -210,7 +210,8 @@ class Transforms:
         """Equations (3) and (18): the min-max scaled weighted gains less s * cost; NaN where a gain is not known."""
         low, high = self.reward_range
         total = _reward(gains, self.reward_weights) - (self.penalty * cost if cost is not None else 0.0)
-        return np.asarray(np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0), dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0)
 
     def encode(self, history: History) -> Encoded:
         """What is known before the decision of each step, as ids and numbers."""
@@ -255,7 +256,7 @@ class Transforms:
         """Plain values for JSON."""
         return {
             "schema": self.schema.to_dict(),
-            "statistics": [asdict(s) for s in self.statistics],
+            "statistics": [{"name": s.name, "by": list(s.by), "of": s.of} for s in self.statistics],
             "vocabularies": {k: list(v.values) for k, v in self.vocabularies.items()},
             "scales": {k: asdict(v) for k, v in self.scales.items()},
             "means": self.means,

@@ -195,9 +195,8 @@ def test_transforms_fitted_on_all_rows_are_found(tmp_path, schema, embed):
 def test_transforms_of_text_alone_need_no_embedding(tmp_path):
     schema = LogSchema("s", user="u", features=(Feature("place", "categorical"),), gains=(Gain("click"),))
     columns = {"feature/place": np.arange(300, dtype=np.int32) % 3, "gain/click": np.arange(300, dtype=np.int8) % 2}
-    journeys = write(
-        tmp_path / "j", schema, [3] * 100, columns, categories={"feature/place": CATEGORIES["feature/place"]}
-    )
+    categories = {"feature/place": ["home", "way", "work"]}
+    journeys = write(tmp_path / "j", schema, [3] * 100, columns, categories=categories)
     found = split(journeys, "users")
     honest = Transforms.fit(journeys, found.rows("train"), embed=False)
     assert of(audit(journeys, found, honest), "transforms").verdict == "clean"

@@ -1,4 +1,4 @@
-"""Small logs for the tests of this room: random ones with everything a log may hold, and the real samples.
+"""Small logs for the tests of this room: random ones with everything that a log may hold.
 
 N steps, U users.
 """
@@ -6,9 +6,9 @@ N steps, U users.
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-import polars as pl
 
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.statistics import Statistic, default_statistics
@@ -90,8 +90,9 @@ def columns_of(schema: LogSchema, lengths: list[int], seed: int) -> dict[str, np
         "propensity": rng.uniform(0.1, 1.0, n),
     }
     if schema.time is not None:
-        time = np.concatenate([np.sort(rng.integers(0, 3 + max(lengths) // 2, k)) for k in lengths]).astype(float)
-        columns["time"] = time
+        longest = max(lengths, default=0)
+        times = [np.sort(rng.integers(0, 3 + longest // 2, k)).astype(float) for k in lengths]
+        time = columns["time"] = np.concatenate([np.zeros(0), *times])
         columns["gain/buy"] = rng.integers(0, 2, n).astype(np.int8)
         columns["known_at/buy"] = holes(time + rng.integers(-1, 5, n), 0.2)
     return columns
@@ -107,7 +108,7 @@ def write(
 ) -> Journeys:
     """A store of these columns."""
     ids = np.arange(len(lengths)) * 7 if users is None else np.asarray(users)
-    with JourneysWriter(path, schema, categories) as writer:
+    with patch("os.fsync"), JourneysWriter(path, schema, categories) as writer:  # no test cuts the power
         writer.append(ids, np.array(lengths, dtype=np.int64), columns)
         return writer.close()
 
@@ -137,83 +138,10 @@ def without(columns: dict[str, np.ndarray], keep: np.ndarray, users: np.ndarray)
     return {name: values[users if name.startswith("user/") else keep] for name, values in columns.items()}
 
 
-def sample(
-    file: Path,
-    path: Path,
-    schema: LogSchema,
-    known: dict[str, str] | None = None,
-) -> Journeys:
-    """Journeys of a real log whose rows are in time order within a user; `known` declares columns otherwise."""
-    schema = replace(
+def declared(schema: LogSchema, known: dict[str, str]) -> LogSchema:
+    """The schema with some features and gains known at other times."""
+    return replace(
         schema,
-        features=tuple(replace(f, known=(known or {}).get(f.name, f.known)) for f in schema.features),
-        gains=tuple(replace(g, known=(known or {}).get(g.name, g.known)) for g in schema.gains),
+        features=tuple(replace(f, known=known.get(f.name, f.known)) for f in schema.features),
+        gains=tuple(replace(g, known=known.get(g.name, g.known)) for g in schema.gains),
     )
-    log = pl.read_parquet(file).with_row_index("__row")
-    log = log.sort([schema.user, *([schema.time] if schema.time else []), "__row"])
-    users, first, lengths = np.unique(log[schema.user].to_numpy(), return_index=True, return_counts=True)
-    columns = {"channel": log.select(schema.channel_columns).to_numpy().argmax(axis=1).astype(np.int16)}
-    if not isinstance(schema.channel, tuple):
-        columns.pop("channel")
-    for f in schema.features:
-        values = log[f.name].to_numpy()
-        columns[f"user/{f.name}" if f.level == "user" else f"feature/{f.name}"] = (
-            values[first] if f.level == "user" else values
-        )
-    for g in schema.gains:
-        columns[f"gain/{g.name}"] = log[g.name].to_numpy().astype(np.float64 if g.kind == "continuous" else np.int8)
-    if schema.time:
-        columns["time"] = log[schema.time].to_numpy().astype(np.float64)
-    if schema.cost:
-        columns["cost"] = log[schema.cost.name].to_numpy().astype(np.float64)
-    return write(path, schema, lengths.tolist(), columns, users, {})
-
-
-TYPES = tuple(
-    f"Type_{n}"
-    for n in (3225256, 5824233, 9068204, 9312274, 14911188, 20754144, 23998111, 26597096, 29196072, 29841067, 32440044)
-)
-CRITEO = LogSchema(
-    "criteo",
-    user="uid",
-    channel=TYPES,
-    channels=TYPES,
-    features=tuple(
-        Feature(f, "categorical", "after") for f in ("campaign", *(f"cat{i}" for i in (1, 2, 3, 4, 5, 6, 7, 9)))
-    ),
-    gains=(
-        Gain("click"),
-        Gain("conversion", known="never"),
-        Gain("attribution", known="never"),
-        Gain("click_nb", "continuous", "never"),
-    ),
-    cost=Cost("cost"),
-)
-CRITEO_FILE = "criteo_attribution/criteo_sequence.parquet"
-KUAIRAND = LogSchema(
-    "kuairand",
-    user="user_id",
-    time="time_ms",
-    time_unit="scaled",
-    channel=("short", "mid", "long"),
-    channels=("short", "mid", "long"),
-    features=(Feature("hourmin"), Feature("onehot_feat1", "categorical", level="user")),
-    gains=(Gain("is_click"), Gain("long_view"), Gain("play_time_ms", "continuous")),
-)
-KUAIRAND_FILE = "kuairand_random/kuairand_sequence.parquet"
-PURE = LogSchema(
-    "pure",
-    user="user_id",
-    time="time_ms",
-    features=(
-        Feature("tab", "categorical"),
-        Feature("video_id", "categorical", "after"),
-        Feature("duration_ms", known="after"),
-    ),
-    gains=(
-        *(Gain(g) for g in ("is_click", "is_like", "is_follow", "is_comment", "is_forward", "is_hate", "long_view")),
-        Gain("is_profile_enter"),
-        Gain("play_time_ms", "continuous"),
-    ),
-)
-PURE_FILE = "kuairand_pure/log_standard_4_25_to_5_08_pure.parquet"

@@ -198,7 +198,7 @@ def repetition(journeys: Journeys, column: str, gain: str) -> tuple[float, float
     event = values != unique[counts.argmax()]
     outcome = np.nan_to_num(np.asarray(journeys.gain(gain), dtype=np.float64))
     follows = np.ones(len(values), dtype=np.bool_)
-    follows[journeys.offsets[:-1]] = False
+    follows[journeys.offsets[:-1][np.diff(journeys.offsets) > 0]] = False
     rows = np.flatnonzero(follows)
     after_event = event[rows - 1]
     if not after_event.any() or after_event.all():

@@ -58,12 +58,14 @@ class Memory:
             )
         self.channels = len(schema.channels)
         self.count = np.zeros(users, dtype=np.int64)  # steps appended so far
-        self.last_time = np.full(users, -np.inf)
+        # Of the two last times at which a user had steps, the later first: when, what the (last) step brought, and when
+        # that is known; (2, N) each. Steps at the same time happen together, so each of them sees the time before.
         brought = self._brought()
-        self.last: dict[str, Array] = {  # what the last step brought
-            name: np.full(users, -1) if name in self._codes else np.full(users, np.nan) for name in brought
+        self.times = np.full((2, users), -np.inf)
+        self.last: dict[str, Array] = {
+            name: np.full((2, users), -1 if name in self._codes else np.nan) for name in brought
         }
-        self.last_known = {name: np.full(users, np.inf) for name in brought}  # and when that is known, (N,) each
+        self.last_known = {name: np.full((2, users), np.inf) for name in brought}
         self.ring: dict[str, Array] = {}  # tokens of the last steps, (N, n) or (N, n, W)
         self._tables = [_Table(s, self.channels, users) for s in self.statistics]
 
@@ -105,7 +107,7 @@ class Memory:
         if len(np.unique(users)) != len(users):
             raise UserError("memory: a user stands twice in one append; append their steps one after the other")
         time = self._time(users, steps)
-        if np.any(time < self.last_time[users]):
+        if np.any(time < self.times[0, users]):
             raise UserError("memory: a step is older than the user's last one; append steps in order of time")
         token = self._token(users, steps)
         slot = self.count[users] % self.steps
@@ -126,7 +128,6 @@ class Memory:
             table.add(table.rows(users, self._key_values(table, users, steps)), known, channel, values)
         self._remember(users, time, channel, steps)
         self.count[users] += 1
-        self.last_time[users] = time
 
     def outcomes(self, users: Array, gain: str, values: Array, at: Array, time: Array, channel: Array) -> None:
         """A gain became known at time `at` for steps that happened at `time` over `channel`; all (B,).
@@ -147,11 +148,12 @@ class Memory:
         for table in tables:
             table.add(users, at, channel, count_and_sum(values))
         if gain in self.last:
-            is_last = self.last_time[users] == time
-            if self.schema.channel is not None:
-                is_last &= self.last["channel"][users] == channel
-            self.last[gain][users[is_last]] = values[is_last]
-            self.last_known[gain][users[is_last]] = at[is_last]
+            for k in (0, 1):
+                same = self.times[k, users] == time
+                if self.schema.channel is not None:
+                    same &= self.last["channel"][k, users] == channel
+                self.last[gain][k, users[same]] = values[same]
+                self.last_known[gain][k, users[same]] = at[same]
 
     def _token(self, users: Integers, context: dict[str, Array]) -> dict[str, Array]:
         now = self._time(users, context)
@@ -163,28 +165,33 @@ class Memory:
                         f"memory: the context lacks the feature {f.name}, known before the decision; hand it in"
                     )
                 token[f"before/{f.name}"] = self._typed(f.name, context[f.name])
+        earlier = (self.times[0, users] >= now).astype(np.int64)  # 1 where the last time is now
         for name in self._brought():
-            seen = self.last_known[name][users] < now
-            values = self.last[name][users]
+            seen = self.last_known[name][earlier, users] < now
+            values = self.last[name][earlier, users]
             token[f"previous/{name}"] = np.where(seen, values, np.nan if values.dtype.kind == "f" else -1)
         for table in self._tables:
             rows = table.rows(users, self._key_values(table, users, context))
             token[f"so_far/{table.statistic.name}"] = to_floats(table.ask(rows, now), table.statistic)
         if self.schema.time is not None:
-            with np.errstate(invalid="ignore"):
-                gap = np.where(self.count[users] > 0, now - self.last_time[users], np.nan)
-            token[f"so_far/{GAP}"] = gap[:, None]
+            then = self.times[earlier, users]
+            token[f"so_far/{GAP}"] = np.where(np.isfinite(then), now - then, np.nan)[:, None]
         return token
 
     def _remember(self, users: Integers, time: Floats, channel: Integers, steps: dict[str, Array]) -> None:
         gains = {g.name: g for g in self.schema.gains}
+        later = users[time > self.times[0, users]]
+        self.times[1, later] = self.times[0, later]
+        self.times[0, users] = time
         for name in self._brought():
+            last, known = self.last[name], self.last_known[name]
+            last[1, later], known[1, later] = last[0, later], known[0, later]
             if name in gains:
-                self.last[name][users] = gain_values(gains[name], steps[name])
-                self.last_known[name][users] = self._known_at(name, time, steps)
+                last[0, users] = gain_values(gains[name], steps[name])
+                known[0, users] = self._known_at(name, time, steps)
             else:
-                self.last[name][users] = channel if name == "channel" else self._typed(name, steps[name])
-                self.last_known[name][users] = time
+                last[0, users] = channel if name == "channel" else self._typed(name, steps[name])
+                known[0, users] = time
 
     def _brought(self) -> list[str]:
         names = [f.name for f in self.schema.features if f.level == "step" and f.known == "after"]

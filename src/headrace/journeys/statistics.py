@@ -10,11 +10,14 @@ two faces agree bit for bit. Tables too large to hold stand in a temporary file,
 N steps, W values a step (1 for counts, 2 for a gain's count and sum; M times as many when kept for each channel).
 """
 
+import io
 import itertools
 import os
 import tempfile
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +29,9 @@ from headrace.journeys.store import Array, Journeys
 
 SCALE = 2.0**20
 LARGEST = 2.0**40  # of a gain: 2^63 / SCALE with room for eight of them
-CHUNK_STEPS = 50_000
-IN_MEMORY = 2**28  # bytes of all tables of a log; larger ones are mapped from a temporary file
-GAP = "gap"  # time since the user's last step: a running value of every log that has a clock
+CHUNK_STEPS = 16_384
+IN_MEMORY = 2**24  # bytes of all tables of a log; larger ones are mapped from a file without a name
+GAP = "gap"  # time since the user's last earlier step: a running value of every log that has a clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +106,41 @@ def fixed(values: Array) -> NDArray[np.int64]:
 
 
 def running(journeys: Journeys, statistics: tuple[Statistic, ...]) -> dict[str, Floats]:
-    """Each statistic as known at each step, (N, W); with a clock also the gap since the user's last step, (N, 1)."""
+    """Each statistic as known at each step, (N, W); with a clock also the gap since the last earlier one, (N, 1)."""
     check(statistics, journeys.schema)
     widths = {s.name: s.width(len(journeys.channels)) for s in statistics}
-    out = _tables(journeys, widths | ({GAP: 1} if journeys.time is not None else {}))
-    own = [s for s in statistics if "user" in s.by]
-    for start, stop in user_chunks(journeys):
-        for name, table in running_of(journeys, own, slice(start, stop)).items():
-            out[name][start:stop] = table
-    everything = slice(0, journeys.n_steps)
-    when = clock(journeys, everything)
-    for s in statistics:
-        if s not in own:  # across users: keys and times of the whole log are held
-            known, values = events(journeys, s, everything, when)
-            sums = sums_before(keys(journeys, s.key, everything), when, known, values)
-            out[s.name][:] = to_floats(sums, s)
-    return out
+    if journeys.time is not None:
+        widths[GAP] = 1
+    large = 8 * journeys.n_steps * sum(widths.values()) > IN_MEMORY
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(_scratch(journeys, large)) for name in widths}
+        own = [s for s in statistics if "user" in s.by]
+        for start, stop in user_chunks(journeys):
+            for name, table in running_of(journeys, own, slice(start, stop)).items():
+                files[name].write(table.tobytes())
+        everything = slice(0, journeys.n_steps)
+        when = clock(journeys, everything)
+        for s in statistics:
+            if s not in own:  # across users: keys and times of the whole log are held
+                known, values = events(journeys, s, everything, when)
+                sums = sums_before(keys(journeys, s.key, everything), when, known, values)
+                files[s.name].write(to_floats(sums, s).tobytes())
+        return {name: _table(files[name], journeys.n_steps, width) for name, width in widths.items()}
+
+
+def _scratch(journeys: Journeys, large: bool) -> IO[bytes]:
+    """An empty file in memory, or one without a name beside the log: where that had room, so may its tables."""
+    if not large:
+        return io.BytesIO()
+    return tempfile.TemporaryFile(dir=journeys.path if os.access(journeys.path, os.W_OK) else None)
+
+
+def _table(file: IO[bytes], n: int, width: int) -> Floats:
+    """(n, width) what was written to the file: mapped, or copied out of one in memory."""
+    if isinstance(file, io.BytesIO):
+        return np.frombuffer(file.getvalue(), dtype=np.float64).reshape(n, width)
+    file.flush()
+    return np.asarray(np.memmap(file, np.float64, "r", shape=(n, width)))
 
 
 def running_of(journeys: Journeys, statistics: Iterable[Statistic], rows: slice | Integers) -> dict[str, Floats]:
@@ -143,22 +165,8 @@ def running_of(journeys: Journeys, statistics: Iterable[Statistic], rows: slice 
             sums = sums_before(keys(journeys, s.key, rows), when, known, values)
         out[s.name] = to_floats(sums, s)
     if journeys.time is not None:
-        gap = np.full((n, 1), np.nan)
-        gap[1:, 0] = np.where(is_first[1:], np.nan, np.diff(when))
-        out[GAP] = gap
-    return out
-
-
-def _tables(journeys: Journeys, widths: dict[str, int]) -> dict[str, Floats]:
-    """An empty (N, W) table for each width, in memory or, where they are large together, in a file without a name."""
-    n = journeys.n_steps
-    if 8 * n * sum(widths.values()) <= IN_MEMORY:
-        return {name: np.empty((n, w)) for name, w in widths.items()}
-    out: dict[str, Floats] = {}
-    for name, w in widths.items():
-        beside = journeys.path if os.access(journeys.path, os.W_OK) else None
-        with tempfile.TemporaryFile(dir=beside) as file:
-            out[name] = np.asarray(np.memmap(file, np.float64, "w+", shape=(n, w)))
+        gap = when - when[np.maximum(together - 1, 0)]
+        out[GAP] = np.where(together > first, gap, np.nan)[:, None]
     return out
 
 

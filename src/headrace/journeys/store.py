@@ -190,13 +190,13 @@ class JourneysWriter:
     ) -> None:
         """Add users: ids (u,), journey lengths (u,), step columns (sum of lengths,), "user/..." columns (u,).
 
-        A journey has 1 step or more. `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one
-        length a step. A column has the type of its first values; later ones that do not fit it raise TypeError.
+        `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one length a step. A column has the
+        type of its first values; later ones that do not fit it raise TypeError.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
         total = int(lengths.sum())
-        if len(users) != len(lengths) or np.any(lengths < 1):
-            raise ValueError(f"{len(users)} users with {len(lengths)} lengths; each user has one, of 1 step or more")
+        if len(users) != len(lengths) or np.any(lengths < 0):
+            raise ValueError(f"{len(users)} users with {len(lengths)} lengths; each user has one, of 0 or more")
         for name, values in steps.items():
             expected = len(lengths) if name.startswith("user/") else total
             if len(values) != expected:

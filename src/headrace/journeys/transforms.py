@@ -8,7 +8,8 @@ B journeys, T steps, M channels, C category columns, F number columns.
 """
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from headrace.journeys.store import Array, Journeys
 from headrace.journeys.views import Batch
 
 PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
+PIECE = 100_000  # steps that are read at once
 LARGEST = 1e150  # larger numbers count as this in a mean, so that its spread is finite
 
 
@@ -109,7 +111,7 @@ class Transforms:
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
     penalty: float  # s of equation (3)
-    gap_unit: float = 1.0  # the median time between two steps of a user; gaps enter as log(1 + gap / unit)
+    gap_unit: float = 1.0  # the usual time between two steps of a user; gaps enter as log(1 + gap / unit)
     min_count: int = 2  # a category seen less often in training is unknown
     smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
@@ -133,12 +135,22 @@ class Transforms:
         A category seen fewer than `min_count` times is unknown, so that the unknown id is trained too.
         """
         schema = journeys.schema
-        rows = np.unique(np.asarray(rows, dtype=np.int64))
+        rows = np.asarray(rows, dtype=np.int64)
+        if np.any(rows[1:] <= rows[:-1]):
+            rows = np.unique(rows)
+        pieces = [rows[k : k + PIECE] for k in range(0, len(rows), PIECE)]  # a column is never read as a whole
+
+        def gain(name: str) -> Iterator[Floats]:
+            return (gain_values(schema.gain(name), journeys.gain(name)[piece]) for piece in pieces)
+
+        def cost() -> Iterator[Floats]:
+            return (journeys.column("cost")[piece].astype(np.float64) for piece in pieces)
+
         vocabularies: dict[str, Vocabulary] = {}
         scales: dict[str, Scale] = {}
         for f in schema.features:
             strings = journeys.categories.get(f"{'user' if f.level == 'user' else 'feature'}/{f.name}")
-            raw = step_values(journeys, f.name, rows)
+            raw = (step_values(journeys, f.name, piece) for piece in pieces)
             if f.kind == "categorical" and (embed or strings is not None):
                 vocabularies[f.name] = _vocabulary(raw, strings, min_count)
             else:
@@ -146,28 +158,28 @@ class Transforms:
         means: dict[str, float] = {}
         classes: dict[str, int] = {}
         for g in schema.gains:
-            values = gain_values(g, journeys.gain(g.name)[rows])
-            means[g.name] = float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else 0.0
+            means[g.name] = _scale(gain(g.name)).mean
             if g.kind == "continuous":
-                scales[g.name] = _scale(values)
+                scales[g.name] = _scale(gain(g.name))
             if g.kind == "classes":
-                classes[g.name] = int(np.nanmax(values, initial=0.0)) + 1
-        cost = np.asarray(journeys.column("cost")[rows], dtype=np.float64) if schema.cost else np.zeros(len(rows))
+                classes[g.name] = 1 + max((int(np.nanmax(values, initial=0.0)) for values in gain(g.name)), default=0)
         if schema.cost:
-            scales["cost"] = _scale(cost)
+            scales["cost"] = _scale(cost())
         gap_unit = 1.0
         if journeys.time is not None and schema.user is not None:
-            gaps = _gaps(journeys, rows)
-            gap_unit = float(np.median(gaps[gaps > 0])) if (gaps > 0).any() else 1.0
-            scales[GAP] = _scale(np.log1p(gaps / gap_unit))
+            gap_unit = math.exp(_scale(np.log(g) for g in _gaps(journeys, rows)).mean)
+            scales[GAP] = _scale(np.log1p(g / gap_unit) for g in _gaps(journeys, rows))
         if reward_weights is None:
             reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
-        low, high = 0.0, 1.0
-        if reward_weights and len(rows):
-            gains = {g: gain_values(schema.gain(g), journeys.gain(g)[rows]) for g in reward_weights}
-            reward = _reward(gains, reward_weights) - penalty * cost
-            if not np.isnan(reward).all():
-                low, high = float(np.nanmin(reward)), float(np.nanmax(reward))
+        low, high = np.inf, -np.inf
+        for piece in pieces if reward_weights else []:
+            gains = {g: gain_values(schema.gain(g), journeys.gain(g)[piece]) for g in reward_weights}
+            reward = _reward(gains, reward_weights)
+            if schema.cost:
+                reward = reward - penalty * journeys.column("cost")[piece]
+            low, high = float(np.nanmin(reward, initial=low)), float(np.nanmax(reward, initial=high))
+        if low > high:
+            low, high = 0.0, 1.0
         used = default_statistics(schema) if statistics is None else statistics
         return cls(
             schema,
@@ -219,7 +231,8 @@ class Transforms:
         """Equations (3) and (18): the min-max scaled weighted gains less s * cost; NaN where a gain is not known."""
         low, high = self.reward_range
         total = _reward(gains, self.reward_weights) - (self.penalty * cost if cost is not None else 0.0)
-        return np.asarray(np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0), dtype=np.float64)
+        with np.errstate(over="ignore"):
+            return np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0)
 
     def encode(self, history: History) -> Encoded:
         """What is known before the decision of each step, as ids and numbers."""
@@ -265,7 +278,7 @@ class Transforms:
         """Plain values for JSON."""
         return {
             "schema": self.schema.to_dict(),
-            "statistics": [asdict(s) for s in self.statistics],
+            "statistics": [{"name": s.name, "by": list(s.by), "of": s.of} for s in self.statistics],
             "vocabularies": {k: list(v.values) for k, v in self.vocabularies.items()},
             "scales": {k: asdict(v) for k, v in self.scales.items()},
             "means": self.means,
@@ -395,8 +408,12 @@ def _missing(raw: Array) -> NDArray[np.bool_]:
     return np.asarray(np.isnan(raw) if raw.dtype.kind == "f" else raw < 0)
 
 
-def _vocabulary(raw: Array, strings: list[str] | None, min_count: int) -> Vocabulary:
-    values, counts = np.unique(raw, return_counts=True)
+def _vocabulary(raw: Iterator[Array], strings: list[str] | None, min_count: int) -> Vocabulary:
+    """The values of a column, given in pieces, that stand there `min_count` times or more."""
+    found = [np.unique(piece, return_counts=True) for piece in raw]
+    seen = np.concatenate([values for values, _ in found]) if found else np.zeros(0)
+    values, where = np.unique(seen, return_inverse=True)
+    counts = np.bincount(where, np.concatenate([counts for _, counts in found]) if found else None, len(values))
     values = values[counts >= min_count]
     if strings is not None:
         return Vocabulary(tuple(sorted(strings[int(v)] for v in values[values >= 0])))
@@ -404,19 +421,26 @@ def _vocabulary(raw: Array, strings: list[str] | None, min_count: int) -> Vocabu
     return Vocabulary(tuple(numbers[~np.isnan(numbers)].tolist()))
 
 
-def _scale(raw: Array) -> Scale:
-    values = np.asarray(raw, dtype=np.float64)
-    values = np.clip(values[np.isfinite(values)], -LARGEST, LARGEST)
-    if not len(values):
-        return Scale(0.0, 1.0)
-    std = float(values.std())
-    return Scale(float(values.mean()), std if std > 1e-12 else 1.0)
+def _scale(raw: Iterator[Array]) -> Scale:
+    """Mean and spread of a column given in pieces; 0 and 1 where it has none."""
+    n, mean, squares = 0, 0.0, 0.0  # squares: the sum of squared distances from the mean
+    for piece in raw:
+        values = piece[np.isfinite(piece)].astype(np.float64)
+        values = np.clip(values, -LARGEST, LARGEST)
+        if len(values):
+            share = len(values) / (n + len(values))
+            step = float(values.mean()) - mean
+            squares += float(values.var()) * len(values) + step * step * n * share
+            mean += step * share
+            n += len(values)
+    std = math.sqrt(squares / n) if n else 0.0
+    return Scale(mean, std if std > 1e-12 else 1.0)
 
 
-def _gaps(journeys: Journeys, rows: Array) -> Floats:
-    """The time between two steps of a user, both among `rows`."""
-    first, second = rows[:-1], rows[1:]
-    users = journeys.users_of(rows)
-    pair = (second == first + 1) & (users[1:] == users[:-1])
-    time = np.asarray(journeys.time, dtype=np.float64)
-    return np.asarray(time[second[pair]] - time[first[pair]], dtype=np.float64)
+def _gaps(journeys: Journeys, rows: Integers) -> Iterator[Floats]:
+    """The time between two steps of a user, both among `rows`, that did not happen together."""
+    for k in range(0, len(rows), PIECE):
+        piece = rows[max(k - 1, 0) : k + PIECE]  # with the last step of the piece before
+        time, users = np.asarray(journeys.time)[piece], journeys.users_of(piece)
+        gap = np.diff(time)
+        yield gap[(np.diff(piece) == 1) & (users[1:] == users[:-1]) & (gap > 0)]

@@ -1,6 +1,7 @@
 """The step that comes next: each user's History at a step the log does not hold yet.
 
-Its context (`before` features) is taken to be that of the user's last step. Everything known before `now` counts.
+Its context (`before` features) is taken to be that of the user's last step. Everything known before `now` counts; of a
+user without steps nothing is known.
 
 B users, T steps, W statistic width.
 """
@@ -14,7 +15,7 @@ from headrace.errors import UserError
 from headrace.journeys.seams import Floats, History, Integers
 from headrace.journeys.statistics import GAP, Statistic, clock, events, keys, known_at, to_floats
 from headrace.journeys.store import Array, Journeys
-from headrace.journeys.views import Batch, gather
+from headrace.journeys.views import Batch, blank, gather, of_users
 
 
 def upcoming(
@@ -29,27 +30,25 @@ def upcoming(
 
     `now` is the time of that step in the log's unit, by default just after the log's last one.
     """
+    if journeys.n_steps == 0:
+        raise UserError(f"{journeys.path}: the log holds no step, so no next one; prepare one with rows")
     if journeys.time is None:
         if now is not None:
             raise UserError(f"{journeys.path}: now = {now}, but the log has no clock; leave it out")
         now = np.inf
     else:
-        latest = float(journeys.time.max(initial=-np.inf))
+        latest = float(journeys.time.max())
         if now is not None and now <= latest:
             raise UserError(
                 f"{journeys.path}: now = {now} is not after the log's last step at {latest}; give a later one"
             )
         now = float(np.nextafter(latest, np.inf)) if now is None else now
-    end = journeys.offsets[1:]
-    across = {
-        s.name: _totals(journeys, s, slice(0, journeys.n_steps), end - 1, now) for s in statistics if "user" not in s.by
-    }  # (U, W)
+    everyone = np.arange(journeys.n_users)
+    across = {s.name: _totals(journeys, s, everyone, now) for s in statistics if "user" not in s.by}  # (U, W)
     for start in range(0, journeys.n_users, size):
-        users = np.arange(start, min(start + size, journeys.n_users))
-        rows = slice(int(journeys.offsets[start]), int(end[users[-1]]))
+        users = everyone[start : start + size]
         totals = {
-            s.name: across[s.name][users] if s.name in across else _totals(journeys, s, rows, end[users] - 1, now)
-            for s in statistics
+            s.name: across[s.name][users] if s.name in across else _totals(journeys, s, users, now) for s in statistics
         }
         yield users, _upcoming(journeys, users, steps, totals, so_far, now)
 
@@ -73,19 +72,17 @@ def _upcoming(
     for values in h.before.values():
         values[here] = values[last]
     for name, values in h.previous.items():
-        values[here] = _brought(journeys, batch, name, last, end - 1, now)
+        values[here] = blank(_brought(journeys, batch, name, last, end - 1, now), length == 0)
     for name, table in h.so_far.items():
-        table[here] = now - clock(journeys, end - 1)[:, None] if name == GAP else totals[name]
-    cut = slice(1 if steps == 1 else 0, None)  # a history of one step: the next one alone
-    return History(
-        {name: values[:, cut] for name, values in h.before.items()},
-        {name: values[:, cut] for name, values in h.previous.items()},
-        {name: values[:, cut] for name, values in h.so_far.items()},
-        h.user,
-        (t <= length[:, None])[:, cut],
-        None,
-        h.categories,
-    )
+        table[here] = blank(now - clock(journeys, end - 1), length == 0)[:, None] if name == GAP else totals[name]
+    before, previous, seen = h.before, h.previous, h.so_far
+    mask = t <= length[:, None]
+    if steps == 1:  # the next step alone: the last one was read for its context
+        before = {name: values[here][:, None] for name, values in before.items()}
+        previous = {name: values[here][:, None] for name, values in previous.items()}
+        seen = {name: values[here][:, None] for name, values in seen.items()}
+        mask = mask[here][:, None]
+    return History(before, previous, seen, of_users(journeys, users), mask, None, h.categories)
 
 
 def _brought(
@@ -102,11 +99,16 @@ def _brought(
     return np.where(known, batch.gains[name][last], np.nan)
 
 
-def _totals(journeys: Journeys, s: Statistic, rows: slice, last: Integers, now: float) -> Floats:
-    """A statistic over everything in `rows` known before `now`, with the keys of the rows `last`: (B, W)."""
+def _totals(journeys: Journeys, s: Statistic, users: Integers, now: float) -> Floats:
+    """A statistic over all steps of these adjacent users known before `now`, by the key of each one's last: (B, W)."""
+    begin, end = journeys.offsets[users], journeys.offsets[users + 1]
+    rows = slice(int(begin[0]), int(end[-1]))
     known, values = events(journeys, s, rows, clock(journeys, rows))
     _, key = np.unique(keys(journeys, s.key, rows), return_inverse=True)
     ripe = known < now
     sums: NDArray[np.int64] = np.zeros((int(key.max(initial=-1)) + 1, values.shape[1]), dtype=np.int64)
     np.add.at(sums, key[ripe], values[ripe])
-    return to_floats(sums[key[last - rows.start]], s)
+    out = np.zeros((len(users), values.shape[1]))
+    seen = end > begin
+    out[seen] = to_floats(sums[key[end[seen] - 1 - rows.start]], s)
+    return out

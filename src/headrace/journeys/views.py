@@ -1,7 +1,7 @@
 """Views: batches of journeys as arrays, each value blank until it was known.
 
 A view gathers a batch from the memory maps with one vectorised index per column. It decides what a step may see: its
-own `before` features, what the step before brought if that was known by then (`previous`), and running statistics
+own `before` features, what the last earlier step brought if that was known by then (`previous`), and running statistics
 (`so_far`). The labels stand apart: the channel, gains, cost and `after` features of the step itself.
 
 Two ways to cut journeys longer than `length`:
@@ -164,63 +164,72 @@ def gather(
     schema = journeys.schema
     safe = np.maximum(rows, 0)
     users = journeys.users_of(safe[:, 0])
-    wide = np.concatenate([np.maximum(safe[:, :1] - 1, 0), safe], axis=1)  # (B, T + 1) with the row before the first
-
-    def read(name: str) -> tuple[Array, Array]:
-        """A column at each step and at the step before it, (B, T) each: codes as int64, numbers as float64."""
-        values = journeys.column(name)[wide].astype(np.int64 if name in codes else np.float64)
-        return values[:, 1:], values[:, :-1]
-
+    earlier = _earlier(journeys, safe, journeys.offsets[users][:, None])
+    seen = mask & (earlier >= 0)
+    earlier = np.maximum(earlier, 0)
     codes = {*journeys.categories, "channel"}
-    seen = mask & (safe > journeys.offsets[users][:, None])
-    now = then = np.zeros(1)
-    if journeys.time is not None:
-        now, then = read("time")
-        seen &= then < now  # steps at the same time happen together
+
+    def read(name: str, at: Integers) -> Array:
+        return journeys.column(name)[at].astype(np.int64 if name in codes else np.float64)
+
     before: dict[str, Array] = {}
     brought: dict[str, Array] = {}
     context: dict[str, Array] = {}
-    static: dict[str, Array] = {}
     for f in schema.features:
+        name = f"feature/{f.name}"
         if f.level == "user":
-            name = f"user/{f.name}"
-            static[f.name] = journeys.column(name)[users].astype(np.int64 if name in codes else np.float64)
             continue
-        own, previous = read(f"feature/{f.name}")
         if f.known == "before":
-            before[f.name] = _blank(own, ~mask)
+            before[f.name] = blank(read(name, safe), ~mask)
         else:
-            brought[f.name] = _blank(previous, ~seen)
-            context[f.name] = _blank(own, ~mask)
+            brought[f.name] = blank(read(name, earlier), ~seen)
+            context[f.name] = blank(read(name, safe), ~mask)
     channel = np.zeros_like(rows)
     if schema.channel is not None:
-        own, previous = read("channel")
-        channel = np.where(mask, own, 0)
-        brought["channel"] = _blank(previous, ~seen)
+        channel = np.where(mask, read("channel", safe), 0)
+        brought["channel"] = blank(read("channel", earlier), ~seen)
     gains: dict[str, Floats] = {}
     for g in schema.gains:
-        values = gain_values(g, journeys.column(f"gain/{g.name}")[wide])
-        gains[g.name] = _blank(values[:, 1:], ~mask)
+        name = f"gain/{g.name}"
+        gains[g.name] = blank(gain_values(g, read(name, safe)), ~mask)
         if g.known == "never":
             continue
         known = seen
         if g.known.startswith("at:"):
-            _, at_time = read(f"known_at/{g.name}")
-            known = seen & (np.maximum(then, at_time) < now)  # never where the time is missing
-        brought[g.name] = _blank(values[:, :-1], ~known)
+            now, then = read("time", safe), read("time", earlier)
+            known = seen & (np.maximum(then, read(f"known_at/{g.name}", earlier)) < now)  # never where that is missing
+        brought[g.name] = blank(gain_values(g, read(name, earlier)), ~known)
     cost = None
     if schema.cost is not None:
-        own, previous = read("cost")
-        cost = np.where(mask, own, 0.0)
-        brought["cost"] = _blank(previous, ~seen)
-    propensity = np.where(mask, read("propensity")[0], 1.0) if journeys.has("propensity") else None
+        cost = np.where(mask, read("cost", safe), 0.0)
+        brought["cost"] = blank(read("cost", earlier), ~seen)
+    propensity = np.where(mask, read("propensity", safe), 1.0) if journeys.has("propensity") else None
     place = safe if at is None else at
     running_values = {name: np.where(mask[..., None], values[place], 0.0) for name, values in so_far.items()}
-    history = History(before, brought, running_values, static, mask, None, _categories(journeys))
+    history = History(before, brought, running_values, of_users(journeys, users), mask, None, _categories(journeys))
     return Batch(history, label, rows, channel, gains, cost, context, propensity)
 
 
-def _blank(values: Array, where: Bools) -> Array:
+def _earlier(journeys: Journeys, rows: Integers, first: Integers) -> Integers:
+    """The user's last step before the time of each row (B, T), -1 where none is; `first` (B, 1) begins the journey."""
+    earlier = rows - 1
+    if journeys.time is not None:
+        now = journeys.time[rows]
+        while (together := (earlier >= first) & (journeys.time[np.maximum(earlier, 0)] == now)).any():
+            earlier -= together  # steps at the same time happen together: none sees what another brought
+    return np.where(earlier >= first, earlier, -1)
+
+
+def of_users(journeys: Journeys, users: Integers) -> dict[str, Array]:
+    """The static features of these users, (B,) each."""
+    found = {}
+    for name in (f.name for f in journeys.schema.features if f.level == "user"):
+        code = f"user/{name}" in journeys.categories
+        found[name] = journeys.feature(name)[users].astype(np.int64 if code else np.float64)
+    return found
+
+
+def blank(values: Array, where: Bools) -> Array:
     """The values with NaN (numbers) or -1 (codes) where they were not known."""
     return np.where(where, np.nan if values.dtype.kind == "f" else -1, values)
 
@@ -233,7 +242,7 @@ def _pieces(journeys: Journeys, labels: Bools, length: int, cut: Cut) -> tuple[I
     """First row, number of steps and first labelled step of each piece that holds a label."""
     offsets = journeys.offsets
     rows = np.flatnonzero(labels)
-    users = np.flatnonzero(np.add.reduceat(labels, offsets[:-1], dtype=np.int64)) if len(rows) else rows
+    users = np.flatnonzero(np.diff(np.searchsorted(rows, offsets)))
     last = np.searchsorted(rows, offsets[users + 1]) - 1
     end = rows[last] + 1  # steps after the last label are of no use
     used = end - offsets[users]

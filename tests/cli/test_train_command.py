@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from commands import ENVIRONMENT, Told, bytes_of, call, command, whole
 
-LONG = ("--preset", "tiny", "--set", "epochs=25", "batch_size=2", "patience=none")
+LONG = ("--preset", "tiny", "--set", "epochs=15", "batch_size=2", "patience=none")
 
 
 def stop(number: int, lines: int, *words: object) -> tuple[int, str]:
@@ -38,7 +38,7 @@ def test_a_training_that_is_killed_and_stopped_ends_in_the_same_bits(
 ):
     words = ("train", "mtorl", "--data", journeys, "--out", tmp_path / "run", *LONG)
     rng = random.Random()
-    first, second = rng.randint(1, 60), rng.randint(61, 120)
+    first, second = rng.randint(1, 40), rng.randint(41, 90)
 
     assert stop(signal.SIGKILL, first, *words) == (-signal.SIGKILL, ""), first
     assert not (tmp_path / "run" / "model.safetensors").exists()
@@ -71,7 +71,7 @@ def test_a_raw_log_keeps_its_journeys_beside_the_run(tmp_path: Path, told: Told)
     tiny = ("--schema", schema, "--preset", "tiny", "--out", run)
     done = call("train", "mtorl", "--data", log, *tiny)
     assert done.returncode == 0
-    assert done.stderr == f"{log} is a raw log; preparing it as letters, to {run}-journeys\n"
+    assert done.stderr == f"{log} is a raw log; preparing it as {schema}, to {run}-journeys\n"
     assert told("evaluate", run, "--floors", "prior") == (0, "")
     results = (run / "results.json").read_bytes()
 

@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	OMP_NUM_THREADS=2 $(BIN)/headrace demo --out runs/demo
+	$(BIN)/headrace demo --out runs/demo
 
 check: $(READY)
 	$(BIN)/ruff format --check .

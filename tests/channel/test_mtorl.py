@@ -146,7 +146,7 @@ def test_padding_counts_in_no_loss(tmp_path):
     journeys = toy(tmp_path / "j", users=2)
     labels = np.ones(journeys.n_steps, dtype=bool)
     transforms = Transforms.fit(journeys, np.arange(journeys.n_steps))
-    network = Network(dataclasses.replace(TINY, dropout=0.0, preference="free"), transforms)
+    network = Network(TINY, transforms).eval()
     view = View(journeys, labels, 8)
     learner = Learner(network, transforms, view, view, TINY)
     whole = learner.losses(view.batch(np.array([0])))

@@ -58,7 +58,7 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
-    input_dropout: float = 0.0  # share of input columns blanked in training
+    unknown: float = 0.3  # share of category ids turned unknown in training
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
@@ -67,7 +67,7 @@ class MTORLConfig:
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
-    auxiliary_weight: float = 1.0  # of the losses of gains outside the reward, and of the cost, inside the mu term
+    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free"] = "none"  # (15), reference-free
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
@@ -95,6 +95,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "running": False,
         "shortcut": False,
         "reward_weight": 0.08,
+        "auxiliary_weight": 1.0,
+        "unknown": 0.0,
         "preference": "free",
         "calibrate": False,
         "gaussian": True,
@@ -115,8 +117,7 @@ class Network(nn.Module):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
         self.targets = targets(transforms, config.reward_target == "penalised")
-        self.inputs = Inputs(transforms.cardinalities, transforms.width)
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown)
         self.embed = nn.Linear(self.inputs.width, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.to_state = nn.Linear(D, D)  # W_s
@@ -137,7 +138,7 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the next channel (B, T, M), and what the reward decoder reads (B, T, D)."""
-        x = self.input_dropout(self.inputs(ids, numbers))  # (B, T, inputs)
+        x = self.inputs(ids, numbers)  # (B, T, inputs)
         states = F.leaky_relu(self.to_state(self.tcn(self.embed(x), mask)))  # (B, T, D), equation (6)
         m = self.attention(states, mask)  # (7)
         for layer, norm in zip(self.layers, self.norms, strict=True):

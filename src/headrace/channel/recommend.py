@@ -51,7 +51,7 @@ def recommend(
     schema = journeys.schema
     if budget is not None and schema.cost is None:
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
-    if budget is not None and budget < 0:
+    if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
     if not method.reward_gains:
         raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
@@ -79,11 +79,16 @@ def recommend(
     return table
 
 
+def check_ending(path: Path) -> None:
+    """UserError for a file that recommendations cannot be written to."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+
+
 def save(table: pl.DataFrame, path: str | Path) -> None:
     """Write recommendations as parquet or csv, by the file's ending; whole or not at all."""
     path = Path(path)
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+    check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     if path.suffix == ".csv":

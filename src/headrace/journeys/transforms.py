@@ -2,7 +2,7 @@
 
 Categories become ids (0 padding, 1 unknown, 2 not known yet, 3 and up the values seen in training); numbers are
 standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed
-rates (sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
+rates (sum + k p) / (count + k) with p the training mean, in log-odds about p: a journey without a past starts at 0.
 
 B journeys, T steps, M channels, C category columns, F number columns.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
@@ -26,7 +27,6 @@ from headrace.journeys.store import Array, Journeys
 from headrace.journeys.views import Batch
 
 PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
-CLIP = 8.0  # standard deviations beyond which a number is cut
 PIECE = 100_000  # steps that are read at once
 LARGEST = 1e150  # larger numbers count as this in a mean, so that its spread is finite
 
@@ -93,9 +93,9 @@ class Scale:
         return np.stack([z, there.astype(np.float64)], axis=-1)
 
     def standardise(self, raw: Array) -> Floats:
-        """Standard deviations from the mean, cut at CLIP."""
-        with np.errstate(over="ignore"):
-            return np.clip((raw - self.mean) / self.std, -CLIP, CLIP)
+        """Standard deviations from the mean, far ones squeezed."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return squeeze(np.clip((raw - self.mean) / self.std, -LARGEST, LARGEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,9 @@ class Transforms:
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
     penalty: float  # s of equation (3)
+    gap_unit: float = 1.0  # the usual time between two steps of a user; gaps enter as log(1 + gap / unit)
     min_count: int = 2  # a category seen less often in training is unknown
-    smoothing: float = 5.0  # k of the smoothed rates
+    smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -164,8 +165,10 @@ class Transforms:
                 classes[g.name] = 1 + max((int(np.nanmax(values, initial=0.0)) for values in gain(g.name)), default=0)
         if schema.cost:
             scales["cost"] = _scale(cost())
+        gap_unit = 1.0
         if journeys.time is not None and schema.user is not None:
-            scales[GAP] = _scale(_gaps(journeys, rows))
+            gap_unit = math.exp(_scale(np.log(g) for g in _gaps(journeys, rows)).mean)
+            scales[GAP] = _scale(np.log1p(g / gap_unit) for g in _gaps(journeys, rows))
         if reward_weights is None:
             reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
         low, high = np.inf, -np.inf
@@ -188,6 +191,7 @@ class Transforms:
             reward_weights,
             (low, high),
             penalty,
+            gap_unit,
             min_count,
             channels=journeys.channels,
         )
@@ -204,7 +208,11 @@ class Transforms:
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
         n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
         n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
-        return n + sum(s.width(channels) for s in self.statistics)
+        return n + sum(self._width_of(s, channels) for s in self.statistics)
+
+    def _width_of(self, s: Statistic, channels: int) -> int:
+        """A count for each value; for a gain also one rate a strength of smoothing."""
+        return (channels if s.by_channel else 1) * (1 if s.of is None else 1 + len(self.smoothing))
 
     @property
     def reward_is_input(self) -> bool:
@@ -248,7 +256,8 @@ class Transforms:
             r = self.reward(history.previous, history.previous.get("cost"))
             numbers.append(np.stack([np.nan_to_num(r), (~np.isnan(r)).astype(np.float64)], axis=-1))
         if GAP in self.scales:
-            numbers.append(self.scales[GAP].encode(np.log1p(np.maximum(history.so_far[GAP][..., 0], 0.0))))
+            gap = np.maximum(history.so_far[GAP][..., 0], 0.0) / self.gap_unit
+            numbers.append(self.scales[GAP].encode(np.log1p(gap)))
         numbers += [self._statistic(s, history.so_far[s.name]) for s in self.statistics]
         return _assemble(ids, numbers, history.mask)
 
@@ -277,8 +286,9 @@ class Transforms:
             "reward_weights": self.reward_weights,
             "reward_range": list(self.reward_range),
             "penalty": self.penalty,
+            "gap_unit": self.gap_unit,
             "min_count": self.min_count,
-            "smoothing": self.smoothing,
+            "smoothing": list(self.smoothing),
             "channels": list(self.channels),
         }
 
@@ -295,8 +305,9 @@ class Transforms:
             values["reward_weights"],
             (values["reward_range"][0], values["reward_range"][1]),
             values["penalty"],
+            values["gap_unit"],
             values["min_count"],
-            values["smoothing"],
+            tuple(values["smoothing"]),
             tuple(values["channels"]),
         )
 
@@ -351,16 +362,22 @@ class Transforms:
             return self.scales[name].encode(raw)
         there = ~np.isnan(raw)
         top = max(self.classes.get(name, 2) - 1, 1)
-        return np.stack([np.clip(np.nan_to_num(raw) / top, -CLIP, CLIP), there.astype(np.float64)], axis=-1)
+        return np.stack([squeeze(np.nan_to_num(raw) / top), there.astype(np.float64)], axis=-1)
 
     def _statistic(self, s: Statistic, values: Floats) -> Floats:
         if s.of is None:
             return np.log1p(values)
         count, total = values[..., 0::2], values[..., 1::2]
-        rate = (total + self.smoothing * self.means[s.of]) / (count + self.smoothing)
-        if s.of in self.scales:
-            rate = self.scales[s.of].standardise(rate)
-        return np.concatenate([np.log1p(count), rate], axis=-1)
+        rates = [self._rate(s.of, (total + k * self.means[s.of]) / (count + k)) for k in self.smoothing]
+        return np.concatenate([np.log1p(count), *rates], axis=-1)
+
+    def _rate(self, gain: str, rate: Floats) -> Floats:
+        """A smoothed rate about the training mean: in log-odds for a binary gain, else in standard deviations."""
+        if gain in self.scales:
+            return self.scales[gain].standardise(rate)
+        if self.schema.gain(gain).kind == "binary" and 0 < self.means[gain] < 1:
+            return np.asarray(logit(rate) - logit(self.means[gain]))
+        return rate - self.means[gain]
 
 
 def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_]) -> Encoded:
@@ -380,6 +397,11 @@ def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_
 def _reward(gains: dict[str, Array], weights: dict[str, float]) -> Floats:
     """The weighted sum of gains, NaN where one is missing."""
     return np.asarray(sum(w * np.asarray(gains[g], dtype=np.float64) for g, w in weights.items()), dtype=np.float64)
+
+
+def squeeze(z: Floats) -> Floats:
+    """sign(z) log(1 + |z|): nearly z about 0, and far values kept in order without drowning the rest."""
+    return np.asarray(np.sign(z) * np.log1p(np.abs(z)))
 
 
 def _missing(raw: Array) -> NDArray[np.bool_]:
@@ -416,9 +438,9 @@ def _scale(raw: Iterator[Array]) -> Scale:
 
 
 def _gaps(journeys: Journeys, rows: Integers) -> Iterator[Floats]:
-    """log(1 + time) between two steps of a user, both among `rows`, that did not happen together."""
+    """The time between two steps of a user, both among `rows`, that did not happen together."""
     for k in range(0, len(rows), PIECE):
         piece = rows[max(k - 1, 0) : k + PIECE]  # with the last step of the piece before
         time, users = np.asarray(journeys.time)[piece], journeys.users_of(piece)
         gap = np.diff(time)
-        yield np.log1p(gap[(np.diff(piece) == 1) & (users[1:] == users[:-1]) & (gap > 0)])
+        yield gap[(np.diff(piece) == 1) & (users[1:] == users[:-1]) & (gap > 0)]

@@ -30,7 +30,7 @@ from headrace.journeys.store import Array, Journeys
 SCALE = 2.0**20
 LARGEST = 2.0**40  # of a gain: 2^63 / SCALE with room for eight of them
 CHUNK_STEPS = 16_384
-IN_MEMORY = 2**24  # bytes of all tables of a log; larger ones are mapped from a file without a name
+IN_MEMORY = 2**26  # bytes of all tables of a log; larger ones are mapped from a file without a name
 GAP = "gap"  # time since the user's last earlier step: a running value of every log that has a clock
 
 
@@ -118,13 +118,12 @@ def running(journeys: Journeys, statistics: tuple[Statistic, ...]) -> dict[str, 
         for start, stop in user_chunks(journeys):
             for name, table in running_of(journeys, own, slice(start, stop)).items():
                 files[name].write(table.tobytes())
-        everything = slice(0, journeys.n_steps)
-        when = clock(journeys, everything)
-        for s in statistics:
-            if s not in own:  # across users: keys and times of the whole log are held
-                known, values = events(journeys, s, everything, when)
-                sums = sums_before(keys(journeys, s.key, everything), when, known, values)
-                files[s.name].write(to_floats(sums, s).tobytes())
+        for s in [s for s in statistics if s not in own]:  # across users: keys and times of the whole log are held
+            everything = slice(0, journeys.n_steps)
+            when = clock(journeys, everything)
+            known, values = events(journeys, s, everything, when)
+            sums = sums_before(keys(journeys, s.key, everything), when, known, values)
+            files[s.name].write(to_floats(sums, s).tobytes())
         return {name: _table(files[name], journeys.n_steps, width) for name, width in widths.items()}
 
 

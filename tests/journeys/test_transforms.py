@@ -1,6 +1,7 @@
 """Transforms are fitted on the given steps alone, saved bit for bit, and never show a label or an infinity."""
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from journey_logs import CLOCKED, CLOCKLESS, columns_of, random_log, statistics_
 from headrace.errors import UserError
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.seams import History
-from headrace.journeys.transforms import BLANK, CLIP, FIRST, PADDING, UNKNOWN, Scale, Transforms, Vocabulary
+from headrace.journeys.transforms import BLANK, FIRST, PADDING, UNKNOWN, Scale, Transforms, Vocabulary, squeeze
 from headrace.journeys.views import View
 
 MANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -182,9 +183,11 @@ def test_numbers_by_hand(tmp_path):
     assert t.reward_range == (0.0, 2.0)  # of 1 + 0 - 1 and 0 + 2 - 0; the third step has none
     found = t.encode(all_of(journeys).history).numbers[0].T.tolist()
     nothing = [0, 0, 0, 0]
-    assert found[0:2] == [[-1, 1, 0, CLIP], [1, 1, 0, 1]]
-    assert found[2:4] == [[0, 1, 0, 1], [0, 1, 1, 1]]  # click
-    assert found[4:6] == [[0, -1, 1, 0], [0, 1, 1, 0]]  # play
+    near = math.log(2)  # one standard deviation, squeezed
+    far = float(np.float32(squeeze(np.array(1e150))))
+    assert found[0:2] == [pytest.approx([-near, near, 0, far]), [1, 1, 0, 1]]
+    assert found[2:4] == [pytest.approx([0, near, 0, near]), [0, 1, 1, 1]]  # click
+    assert found[4:6] == [pytest.approx([0, -near, near, 0]), [0, 1, 1, 0]]  # play
     assert found[8:10] == [[0, 0, 1, 0], [0, 1, 1, 0]]  # reward
     assert nothing not in found[0:6]
 
@@ -193,10 +196,12 @@ def test_a_journey_without_a_past_starts_at_the_training_mean(tmp_path):
     journeys = shop(tmp_path / "j", [4, 4], click=np.array([1, 1, 1, 0, 1, 0, 0, 0], dtype=np.int8))
     t = Transforms.fit(journeys, np.arange(8))
     at = [s.name for s in t.statistics].index("click")
-    first = t.width - sum(s.width(2) for s in t.statistics[at:])
-    count, rate = t.encode(all_of(journeys).history).numbers[0, :, first : first + 2].T
+    first = t.width - sum((3 if s.of else 1) * (2 if s.by_channel else 1) for s in t.statistics[at:])
+    count, quick, slow = t.encode(all_of(journeys).history).numbers[0, :, first : first + 3].T
     assert count.tolist() == pytest.approx(np.log1p([0, 1, 2, 3]).tolist())
-    assert rate.tolist() == pytest.approx([2.5 / 5, 3.5 / 6, 4.5 / 7, 5.5 / 8])
+    for rate, k in ((quick, 2), (slow, 20)):  # log-odds about the training mean, 1/2
+        smoothed = [(clicks + k / 2) / (n + k) for n, clicks in enumerate([0, 1, 2, 3])]
+        assert rate.tolist() == pytest.approx([math.log(p / (1 - p)) for p in smoothed], abs=1e-6)
 
 
 @given(
@@ -211,7 +216,7 @@ def test_numbers_are_finite_for_any_input(tmp_path_factory, train, asked):
     other = shop(path / "b", [len(asked)], price=np.array(asked), play=np.array(asked), size=np.array(asked))
     encoded = transforms.encode(all_of(other, ()).history)
     assert np.isfinite(encoded.numbers).all()
-    assert np.abs(encoded.numbers).max() <= CLIP
+    assert np.abs(encoded.numbers).max() < 1_000
 
 
 def test_anothers_codes_find_the_same_text(tmp_path):

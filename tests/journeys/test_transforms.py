@@ -244,7 +244,12 @@ def test_a_class_that_is_missing_is_no_class(tmp_path):
     assert transforms.means == {"mood": 1.0}
     batch = all_of(journeys, ())
     np.testing.assert_array_equal(batch.gains["mood"], [[2, np.nan, 0, 1]])
-    assert transforms.encode(batch.history).numbers[0, :, :2].tolist() == [[0, 0], [squeeze(np.array(1.0)).astype(np.float32), 1], [0, 0], [0, 1]]
+    assert transforms.encode(batch.history).numbers[0, :, :2].tolist() == [
+        [0, 0],
+        [squeeze(np.array(1.0)).astype(np.float32), 1],
+        [0, 0],
+        [0, 1],
+    ]
 
 
 def test_a_fit_without_steps_still_encodes(tmp_path):

@@ -210,6 +210,13 @@ def test_a_journey_without_a_past_starts_at_the_training_mean(tmp_path):
     assert np.abs(strong).max() < np.abs(weak).max()
 
 
+def test_only_gaps_between_neighbours_among_the_given_steps_are_fitted(tmp_path):
+    columns = columns_of(CLOCKED, [4, 2], 0) | {"time": np.array([0.0, 1.0, 10.0, 14.0, 20.0, 21.0])}
+    journeys = write(tmp_path / "j", CLOCKED, [4, 2], columns)
+    assert Transforms.fit(journeys, [0, 2, 3, 4]).gap_unit == pytest.approx(4.0)  # not 10, nor from user to user
+    assert Transforms.fit(journeys, [0, 2, 4]).gap_unit == 1.0
+
+
 def test_the_gap_is_read_in_the_logs_own_pace(tmp_path):
     """A log in seconds and the same in milliseconds look alike to a network."""
     slow = random_log(tmp_path / "a", CLOCKED, [9] * 8)

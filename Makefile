@@ -26,7 +26,6 @@ check: $(READY)
 
 test: check
 	$(BIN)/pytest -n 2 -m "not slow" --doctest-modules src tests
-	$(BIN)/pytest --doctest-glob='*.md' README.md
 
 bench: $(READY)
 	$(BIN)/pytest -m slow tests

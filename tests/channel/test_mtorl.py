@@ -18,6 +18,7 @@ from headrace.journeys.views import View, histories
 from headrace.learn.run import Run
 
 TINY = MTORLConfig(**PRESETS["tiny"])
+UNCALIBRATED = dataclasses.replace(TINY, calibrate=False)  # a line of slope 0 would hide what a head sees
 SCHEMA = LogSchema(
     "toy",
     user="u",
@@ -76,7 +77,7 @@ def fitted(tmp_path_factory) -> tuple[MTORL, Journeys, Split, Path]:
     folder = tmp_path_factory.mktemp("fitted")
     journeys = toy(folder / "j")
     split = everything(journeys)
-    return MTORL(TINY).fit(journeys, split, folder / "run", progress=False), journeys, split, folder / "run"
+    return MTORL(UNCALIBRATED).fit(journeys, split, folder / "run", progress=False), journeys, split, folder / "run"
 
 
 def outputs(method: MTORL, journeys: Journeys, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -175,7 +176,7 @@ def test_a_reloaded_run_predicts_the_same(fitted):
 
 def test_the_same_seed_gives_the_same_weights(fitted, tmp_path):
     _, journeys, split, run = fitted
-    MTORL(TINY).fit(journeys, split, tmp_path / "again", progress=False)
+    MTORL(UNCALIBRATED).fit(journeys, split, tmp_path / "again", progress=False)
     for name in ("model.safetensors", "transforms.json", "calibrators.json", "metrics.jsonl", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
 
@@ -312,6 +313,23 @@ def test_a_log_of_other_channels_is_refused(fitted, tmp_path):
         writer.append(np.arange(40), np.full(40, 8), columns_of(journeys))
     with pytest.raises(UserError, match="differ from the run's"):
         method.predict(Journeys(tmp_path / "j"), np.ones(320, dtype=bool))
+
+
+def test_expected_costs_are_calibrated_and_not_negative(tmp_path):
+    journeys = toy(tmp_path / "j")
+    split = everything(journeys)
+    method = MTORL(TINY).fit(journeys, split, tmp_path / "run", progress=False)
+    cost = method.predict(journeys, split.parts["validation"]).reward["cost"]
+    truth = np.asarray(journeys.column("cost"))[split.parts["validation"]].mean()
+    assert cost.mean() == pytest.approx(truth, rel=1e-3) and cost.min() > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"width": 0}, {"heads": 3}, {"kernel": 0}, {"dropout": 1.5}, {"length": -3}, {"batch_size": 0}]
+)
+def test_a_config_out_of_range_is_refused(wrong):
+    with pytest.raises(UserError, match="mtorl config"):
+        MTORLConfig(**wrong)
 
 
 def test_calibration_is_the_identity_by_default():

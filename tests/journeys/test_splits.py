@@ -144,7 +144,11 @@ def test_no_session_straddles_a_cut_in_time(tmp_path, lengths, seed):
     visit = np.concatenate([np.cumsum(rng.random(k) < 0.2) for k in lengths])
     columns["session"] = np.where(rng.random(len(visit)) < 0.1, -1, visit)  # -1: none
     journeys = write(tmp_path / "j", schema, lengths, columns)
-    parts = split(journeys, "time", fractions=(0.5, 0.25, 0.25)).parts
+    try:
+        parts = split(journeys, "time", fractions=(0.5, 0.25, 0.25)).parts
+    except UserError as error:  # a few long sessions may leave a part empty, which is refused
+        assert "leaves no step" in str(error)
+        return
     part = np.select([parts[p] for p in PARTS], [0, 1, 2], -1)
     assert part.min() == 0
     starts = {}

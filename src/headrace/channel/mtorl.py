@@ -85,6 +85,20 @@ class MTORLConfig:
     precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        least = {"width": 1, "kernel": 1, "heads": 1, "batch_size": 1, "epochs": 1, "min_count": 1, "length": 2}
+        least |= {"tcn_layers": 0, "attention_layers": 0, "decoder_layers": 0, "patience": 1}
+        least |= {"penalty": 0, "reward_weight": 0, "auxiliary_weight": 0, "preference_weight": 0, "weight_decay": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"mtorl config: {name} = {value}, expected {low} or more; change it")
+        for name in ("dropout", "unknown"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"mtorl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
+        if self.width % self.heads:
+            raise UserError(f"mtorl config: width = {self.width} is no multiple of heads = {self.heads}; change one")
+
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -331,7 +345,8 @@ class MTORL:
         run.write_weights("model.safetensors", weights)
         if config.calibrate:
             exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
-            self.calibrator = Calibrator.fit(self._predict(exact, Calibrator()), self.network.targets, journeys)
+            raw = self._predict(exact, Calibrator())
+            self.calibrator = Calibrator.fit(raw, self.network.targets, journeys, self.transforms)
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 

@@ -144,7 +144,7 @@ def _twins(journeys: Journeys, split: Split) -> list[Finding]:
         ]
     else:
         detail = f"{len(across):,} test or validation steps equal a training step of the same user in every column"
-        leak = clocked or share >= 0.05
+        leak = clocked  # without a clock equal rows of one user may be different events
         if not leak:
             detail += "; the log has no clock, so they may be different events"
         found = [Finding("equal rows across parts", "leak" if leak else "note", detail, share, _first(across))]
@@ -157,7 +157,7 @@ def _twins(journeys: Journeys, split: Split) -> list[Finding]:
         return [*found, Finding("twins in the history", "clean", "no step equals an earlier step of its user", 0.0)]
     detail = f"{len(repeated):,} steps ({share:.1%}) equal an earlier step of their user in every column"
     detail += ", time included: a log line written twice" if clocked else "; without a clock they may be real repeats"
-    verdict: Verdict = "leak" if share >= 0.05 else "note"
+    verdict: Verdict = "leak" if clocked and share >= 0.05 else "note"
     return [*found, Finding("twins in the history", verdict, detail, share, _first(repeated))]
 
 

@@ -48,12 +48,24 @@ class Journeys:
                 f"{self.path}: not a journeys folder (no journeys.json); make one with  "
                 f"headrace data prepare SOURCE --schema NAME --out {self.path}"
             )
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        try:
+            self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            held = {name: self.path / entry["file"] for name, entry in self.manifest["columns"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{manifest}: damaged, not the manifest of journeys; prepare the log again") from None
         if self.manifest.get("format") != FORMAT:
             raise UserError(
                 f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; "
                 "prepare the log again"
             )
+        for name, file in held.items():
+            entry = self.manifest["columns"][name]
+            expected = entry["length"] * np.dtype(entry["dtype"]).itemsize
+            if not file.is_file() or file.stat().st_size != expected:
+                found = file.stat().st_size if file.is_file() else "no"
+                raise UserError(
+                    f"{file}: column {name} holds {found} bytes, expected {expected}; prepare the log again"
+                )
         self.schema = LogSchema.from_dict(self.manifest["schema"], str(manifest))
         self.categories: dict[str, list[str]] = self.manifest["categories"]
         self.fingerprint: str = self.manifest["fingerprint"]

@@ -1,7 +1,7 @@
 """A schema survives its file unchanged, and refuses in one line what would go wrong later."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
@@ -48,6 +48,7 @@ def schemas(draw: st.DrawFn) -> LogSchema:
     )
 
 
+@settings(deadline=None)
 @given(schema=schemas())
 def test_a_schema_survives_its_file(tmp_path_factory, schema):
     path = tmp_path_factory.mktemp("schema") / "log.toml"
@@ -55,6 +56,7 @@ def test_a_schema_survives_its_file(tmp_path_factory, schema):
     assert LogSchema.load(path) == schema
 
 
+@settings(deadline=None)
 @given(schema=schemas())
 def test_every_column_is_named_once(schema):
     assert len(set(schema.columns)) == len(schema.columns)

@@ -125,6 +125,7 @@ def test_by_hand(tmp_path):
     assert found[GAP].ravel().tolist() == pytest.approx([np.nan, 1, 1, 3, np.nan], nan_ok=True)
 
 
+@MANY
 @given(values=st.lists(st.floats(-1e4, 1e4), max_size=50), seed=st.integers(0, 99))
 def test_sums_do_not_depend_on_the_order_of_arrival(values, seed):
     order = np.random.default_rng(seed).permutation(len(values))
@@ -133,6 +134,7 @@ def test_sums_do_not_depend_on_the_order_of_arrival(values, seed):
     np.testing.assert_allclose(fixed(numbers) / 2.0**20, numbers, atol=2.0**-21)
 
 
+@MANY
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 7), st.integers(-9, 9)), max_size=20)
 )

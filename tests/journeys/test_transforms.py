@@ -1,7 +1,6 @@
 """Transforms are fitted on the given steps alone, saved bit for bit, and never show a label or an infinity."""
 
 import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +12,7 @@ from journey_logs import CLOCKED, CLOCKLESS, columns_of, random_log, statistics_
 from headrace.errors import UserError
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.seams import History
+from headrace.journeys.statistics import Statistic
 from headrace.journeys.transforms import BLANK, FIRST, PADDING, UNKNOWN, Scale, Transforms, Vocabulary, squeeze
 from headrace.journeys.views import View
 
@@ -181,29 +181,53 @@ def test_numbers_by_hand(tmp_path):
     assert t.scales["price"] == Scale(2.0, 1.0)
     assert t.means == {"click": 2 / 3, "play": 2.0}
     assert t.reward_range == (0.0, 2.0)  # of 1 + 0 - 1 and 0 + 2 - 0; the third step has none
-    found = t.encode(all_of(journeys).history).numbers[0].T.tolist()
-    nothing = [0, 0, 0, 0]
-    near = math.log(2)  # one standard deviation, squeezed
-    far = float(np.float32(squeeze(np.array(1e150))))
-    assert found[0:2] == [pytest.approx([-near, near, 0, far]), [1, 1, 0, 1]]
-    assert found[2:4] == [pytest.approx([0, near, 0, near]), [0, 1, 1, 1]]  # click
-    assert found[4:6] == [pytest.approx([0, -near, near, 0]), [0, 1, 1, 0]]  # play
-    assert found[8:10] == [[0, 0, 1, 0], [0, 1, 1, 0]]  # reward
-    assert nothing not in found[0:6]
+    found = t.encode(all_of(journeys, ()).history).numbers[0].T
+    one = np.float32(np.log(2))  # one standard deviation, squeezed
+    assert found[0:2].tolist() == [[-one, one, 0, np.float32(np.log1p(1e150))], [1, 1, 0, 1]]  # price
+    assert found[2:4].tolist() == [[0, one, 0, one], [0, 1, 1, 1]]  # click
+    assert found[4:6].tolist() == [[0, -one, one, 0], [0, 1, 1, 0]]  # play
+    assert found[8:10].tolist() == [[0, 0, 1, 0], [0, 1, 1, 0]]  # reward
+
+
+def test_far_numbers_are_kept_in_order_and_near_ones_as_they_are():
+    z = np.array([-1e150, -3.0, -1e-6, 0.0, 1e-6, 2.0, 1e150])
+    assert (np.diff(squeeze(z)) > 0).all()
+    np.testing.assert_allclose(squeeze(-z), -squeeze(z))
+    np.testing.assert_allclose(squeeze(z[2:5]), z[2:5], rtol=1e-5)
 
 
 def test_a_journey_without_a_past_starts_at_the_training_mean(tmp_path):
+    """Rates enter as log-odds about it, one for each strength of smoothing."""
     journeys = shop(tmp_path / "j", [4, 4], click=np.array([1, 1, 1, 0, 1, 0, 0, 0], dtype=np.int8))
-    t = Transforms.fit(journeys, np.arange(8))
-    at = [s.name for s in t.statistics].index("click")
-    first = t.width - sum((3 if s.of else 1) * (2 if s.by_channel else 1) for s in t.statistics[at:])
-    count, quick, slow = t.encode(all_of(journeys).history).numbers[0, :, first : first + 3].T
-    assert count.tolist() == pytest.approx(np.log1p([0, 1, 2, 3]).tolist())
-    for rate, k in ((quick, 2), (slow, 20)):  # log-odds about the training mean, 1/2
-        smoothed = [(clicks + k / 2) / (n + k) for n, clicks in enumerate([0, 1, 2, 3])]
-        assert rate.tolist() == pytest.approx([math.log(p / (1 - p)) for p in smoothed], abs=1e-6)
+    clicks = Statistic("click", ("user",), "click")
+    t = Transforms.fit(journeys, np.arange(8), statistics=(clicks,))
+    assert t.means["click"] == 0.5
+    count, weak, strong = t.encode(all_of(journeys, (clicks,)).history).numbers[0, :, -3:].T
+    past = np.arange(4)
+    assert count.tolist() == pytest.approx(np.log1p(past).tolist())
+    for rate, k in ((weak, 2), (strong, 20)):
+        assert rate.tolist() == pytest.approx(np.log((past + k / 2) / (k / 2)).tolist())
+    assert np.abs(strong).max() < np.abs(weak).max()
 
 
+def test_only_gaps_between_neighbours_among_the_given_steps_are_fitted(tmp_path):
+    columns = columns_of(CLOCKED, [4, 2], 0) | {"time": np.array([0.0, 1.0, 10.0, 14.0, 20.0, 21.0])}
+    journeys = write(tmp_path / "j", CLOCKED, [4, 2], columns)
+    assert Transforms.fit(journeys, [0, 2, 3, 4]).gap_unit == pytest.approx(4.0)  # not 10, nor from user to user
+    assert Transforms.fit(journeys, [0, 2, 4]).gap_unit == 1.0
+
+
+def test_the_gap_is_read_in_the_logs_own_pace(tmp_path):
+    """A log in seconds and the same in milliseconds look alike to a network."""
+    slow = random_log(tmp_path / "a", CLOCKED, [9] * 8)
+    columns = columns_of(CLOCKED, [9] * 8, 0)
+    columns |= {name: columns[name] * 1000.0 for name in ("time", "known_at/buy")}
+    fast = write(tmp_path / "b", CLOCKED, [9] * 8, columns)
+    ours, theirs = (Transforms.fit(j, np.arange(72)).encode(all_of(j).history).numbers for j in (slow, fast))
+    np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@MANY
 @given(
     train=st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=6),
     asked=st.lists(st.floats(allow_nan=True, allow_infinity=True), min_size=1, max_size=6),
@@ -216,7 +240,7 @@ def test_numbers_are_finite_for_any_input(tmp_path_factory, train, asked):
     other = shop(path / "b", [len(asked)], price=np.array(asked), play=np.array(asked), size=np.array(asked))
     encoded = transforms.encode(all_of(other, ()).history)
     assert np.isfinite(encoded.numbers).all()
-    assert np.abs(encoded.numbers).max() < 1_000
+    assert np.abs(encoded.numbers).max() <= squeeze(np.array(1e150))
 
 
 def test_anothers_codes_find_the_same_text(tmp_path):
@@ -244,12 +268,8 @@ def test_a_class_that_is_missing_is_no_class(tmp_path):
     assert transforms.means == {"mood": 1.0}
     batch = all_of(journeys, ())
     np.testing.assert_array_equal(batch.gains["mood"], [[2, np.nan, 0, 1]])
-    assert transforms.encode(batch.history).numbers[0, :, :2].tolist() == [
-        [0, 0],
-        [squeeze(np.array(1.0)).astype(np.float32), 1],
-        [0, 0],
-        [0, 1],
-    ]
+    one = np.float32(np.log(2))
+    assert transforms.encode(batch.history).numbers[0, :, :2].tolist() == [[0, 0], [one, 1], [0, 0], [0, 1]]
 
 
 def test_a_fit_without_steps_still_encodes(tmp_path):

@@ -41,7 +41,7 @@ def with_next(schema, lengths, columns, now):
     seed=st.integers(0, 999),
     steps=st.integers(1, 8),
     size=st.integers(1, 4),
-    later=st.sampled_from([None, 0.5, 3.0, 100.0]),
+    later=st.sampled_from([None, 0.5, 1.0, 2.0, 3.0]),
 )
 def test_equals_the_history_of_a_step_appended_for_good(tmp_path, schema, lengths, seed, steps, size, later):
     columns = columns_of(schema, lengths, seed)
@@ -71,6 +71,21 @@ def test_equals_the_history_of_a_step_appended_for_good(tmp_path, schema, length
                 np.testing.assert_array_equal(ours[name], theirs[name][users, :width], err_msg=f"{part}/{name}")
         assert found.categories == expected.categories
     assert asked == list(range(len(lengths)))
+
+
+def test_an_outcome_known_at_the_next_steps_time_is_not_known_before_it(tmp_path):
+    columns = columns_of(CLOCKED, [2], 0) | {
+        "time": np.array([1.0, 2.0]),
+        "gain/buy": np.array([1, 1], dtype=np.int8),
+        "known_at/buy": np.array([4.0, 5.0]),
+    }
+    journeys = write(tmp_path / "j", CLOCKED, [2], columns)
+    used = statistics_of(CLOCKED)
+    so_far = running(journeys, used)
+    for now, count, last in ((4.0, 0, np.nan), (5.0, 1, np.nan), (5.5, 2, 1.0)):
+        [(_, found)] = upcoming(journeys, 9, used, so_far, now)
+        assert found.so_far["buy"][0, 2].tolist() == [count, count]
+        np.testing.assert_equal(found.previous["buy"][0, 2], last)
 
 
 def test_nothing_is_known_of_a_user_without_steps(tmp_path):

@@ -25,7 +25,8 @@ check: $(READY)
 	$(BIN)/deptry src
 
 test: check
-	$(BIN)/pytest -n 2 -m "not slow" --doctest-modules src tests
+	$(BIN)/pytest --doctest-modules src
+	$(BIN)/pytest -n 2 -m "not slow" tests
 
 bench: $(READY)
 	$(BIN)/pytest -m slow tests

@@ -260,6 +260,29 @@ def _swaps(seed: int) -> bool:
     return torch.randperm(2).tolist() == [1, 0]
 
 
+def test_the_objective_is_equation_16_with_means_per_step(tmp_path):
+    """A long journey of small rewards loses to a short one of large rewards; unknown rewards count for nothing."""
+    journeys = toy(
+        tmp_path / "j", users=2, change={"gain/click": np.array([1, 1, 0, 0, 0, 0, 0, 0] + [1, 1] * 4, np.int8)}
+    )
+    view = View(journeys, np.ones(16, dtype=bool), 8)
+    view.start, view.steps = np.array([0, 8]), np.array([8, 2])  # sums 2 and 2, means .25 and 1
+    transforms = Transforms.fit(journeys, np.arange(16), penalty=0.0)
+    config = dataclasses.replace(TINY, preference="free", preference_weight=1.4, reward_weight=0.0, beta=2.0)
+    network = Network(config, transforms).eval()
+    learner = Learner(network, transforms, view, view, config)
+    seed = next(s for s in range(50) if _swaps(s))
+    torch.manual_seed(seed)
+    found = learner.losses(view.batch(np.array([0, 1])))
+    batch = view.batch(np.array([0, 1]))
+    encoded = transforms.encode(batch.history)
+    logits, _ = network(*(torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask)))
+    chosen = torch.log_softmax(logits, -1).gather(-1, torch.from_numpy(batch.channel)[..., None])[..., 0]
+    expected = -torch.nn.functional.logsigmoid(2.0 * (chosen[1, :2] - chosen[0, :2])).mean()
+    torch.testing.assert_close(found["preference"], expected)
+    torch.testing.assert_close(found["loss"], found["policy"] + 1.4 * expected)
+
+
 def test_the_policy_gives_forbidden_channels_no_probability(fitted):
     method, journeys, _, _ = fitted
     history = histories(journeys, np.array([5, 20, 33]), 8)
@@ -275,10 +298,11 @@ def test_the_policy_gives_forbidden_channels_no_probability(fitted):
     assert (greedy.act(history, rng).action == policy.probabilities(history).argmax(axis=1)).all()
 
 
-def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted):
-    method, journeys, _, _ = fitted
-    rows = np.array([5, 20, 33])
-    p = method.policy().probabilities(histories(journeys, rows, 8))
+def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted, tmp_path):
+    method = fitted[0]
+    journeys = toy(tmp_path / "j", users=3, steps=40)
+    rows = np.array([5, 39, 75, 119])
+    p = method.policy().probabilities(journeys.histories(rows))
     labels = np.zeros(journeys.n_steps, dtype=bool)
     labels[rows] = True
     np.testing.assert_allclose(p, method.predict(journeys, labels).action, rtol=1e-5)

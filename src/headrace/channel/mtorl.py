@@ -30,7 +30,6 @@ from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
-from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
@@ -40,7 +39,7 @@ from headrace.journeys.upcoming import upcoming
 from headrace.journeys.views import WHOLE, Batch, View, view
 from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
-from headrace.learn.optimise import Optimiser, OptimiserConfig
+from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
 from headrace.nn.attention import CausalAttention
 from headrace.nn.embed import Inputs
@@ -82,6 +81,7 @@ class MTORLConfig:
     clip: float | None = 1.0  # largest norm of the gradient
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
     average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
+    device: str = "auto"  # an accelerator where there is one; cpu, cuda
     precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
     seed: int = 0
 
@@ -114,6 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "preference": "free",
         "calibrate": False,
         "gaussian": True,
+        "average": None,
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
         "batch_size": 512,
@@ -170,7 +171,10 @@ class Network(nn.Module):
         if context is not None and self.read_context is not None:
             n = n + self.read_context(self.context(*context))
         for layer in self.decoder:
-            n = self.dropout(F.leaky_relu(layer(F.leaky_relu(n)))) + n
+            if self.shortcut:
+                n = n + self.dropout(F.leaky_relu(layer(F.leaky_relu(n))))
+            else:
+                n = self.dropout(F.leaky_relu(layer(n)))  # as printed
         out: Tensor = self.reward(n)
         return out
 
@@ -206,7 +210,7 @@ class Learner:
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: MTORLConfig):
         self.network, self.transforms, self.config = network, transforms, config
         self.train, self.validation = train, validation
-        main = {"penalised"} if config.reward_target == "penalised" else set(transforms.reward_weights)
+        main = {"penalised", *transforms.reward_weights}
         self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
         steps = config.epochs * -(-len(train) // config.batch_size)
         self.optimiser = Optimiser(
@@ -266,7 +270,8 @@ class Learner:
             loss = loss + config.reward_weight * reward
         if config.preference == "free" and self.transforms.reward_weights:
             reward_now = self.transforms.reward(batch.gains, batch.cost)
-            mean = np.nansum(np.where(batch.label, reward_now, 0.0), axis=1) / np.maximum(batch.label.sum(axis=1), 1)
+            there = batch.label & ~np.isnan(reward_now)
+            mean = np.where(there, reward_now, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
             totals = torch.from_numpy(mean).to(chosen)
             parts["preference"] = preference_loss(chosen, totals, label, config.beta)
             loss = loss + config.preference_weight * parts["preference"]
@@ -307,6 +312,11 @@ class MTORL:
         return self.config.penalty
 
     @property
+    def reward_weights(self) -> dict[str, float]:
+        """The gains that make up the reward, and how much each counts."""
+        return self._fitted()[0].reward_weights
+
+    @property
     def reward_gains(self) -> tuple[str, ...]:
         """The gains that make up the reward."""
         return tuple(self._fitted()[0].reward_weights)
@@ -317,13 +327,14 @@ class MTORL:
         `run` may be the path of a new run.
         """
         config = self.config
+        self.check(journeys)
         if not isinstance(run, Run):
             run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
         statistics = default_statistics(journeys.schema) if config.running else ()
         self.transforms = Transforms.fit(
             journeys,
             split.rows("train"),
-            reward_weights(journeys.schema, config),
+            config.reward_weights,
             config.penalty,
             statistics,
             config.embed,
@@ -335,7 +346,7 @@ class MTORL:
         validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
-            self.network = Network(config, self.transforms)
+            self.network = Network(config, self.transforms).to(choose_device(config.device))
         learner = Learner(self.network, self.transforms, train, validation, config)
         loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
         self.stage = fit_stage(learner, run, "train", loop)
@@ -350,6 +361,14 @@ class MTORL:
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 
+    def check(self, journeys: Journeys) -> None:
+        """Raise UserError where the method cannot learn from a log."""
+        schema = journeys.schema
+        if schema.channel is None:
+            raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")
+        for gain in self.config.reward_weights or {}:
+            schema.gain(gain)
+
     def settings(self) -> dict[str, Any]:
         """The method and its resolved config, as a run's config.json holds them."""
         return {"method": self.name, "config": dataclasses.asdict(self.config)}
@@ -359,7 +378,7 @@ class MTORL:
         """The fitted method that a run holds."""
         method = cls(MTORLConfig(**run.config["config"]))
         method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
-        method.network = Network(method.config, method.transforms)
+        method.network = Network(method.config, method.transforms).to(choose_device(method.config.device))
         method.network.load_state_dict(run.read_weights("model.safetensors"))
         method.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
         return method
@@ -447,10 +466,3 @@ def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor, Ten
     """ids, numbers and mask on a device."""
     ids, numbers, mask = (torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask))
     return ids.to(device), numbers.to(device), mask.to(device)
-
-
-def reward_weights(schema: LogSchema, config: MTORLConfig) -> dict[str, float] | None:
-    """The config's reward, its gains checked against the schema."""
-    for gain in config.reward_weights or {}:
-        schema.gain(gain)
-    return config.reward_weights

@@ -23,7 +23,7 @@ class Recommender(Protocol):
     name: str
 
     @property
-    def reward_gains(self) -> tuple[str, ...]: ...
+    def reward_weights(self) -> dict[str, float]: ...
 
     @property
     def penalty(self) -> float: ...
@@ -42,9 +42,11 @@ def recommend(
 ) -> pl.DataFrame:
     """One row a user, best first: user, channel, expected gain and cost, propensity, rank.
 
-    The channel is the one of the largest expected gain less s * cost (`by = "value"`), or the logged policy's imitation
-    ( `by = "policy"` ), and users stand in the order of that value (user-level allocation, section 3.7.2). `budget`, in
-    the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is refused.
+    The gain is the reward's: its gains by their weights (18). The channel is the one of the largest expected gain less
+    s * cost, or of the largest penalised reward where the run predicts that ( `by = "value"` ), or the one that the log
+    would choose ( `by = "policy"` ); users stand in the order of that value (user-level allocation, section 3.7.2).
+    `budget`, in the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is
+    refused.
     """
     if by not in ("value", "policy"):
         raise UserError(f"recommend: by = {by!r}, expected 'value' or 'policy'")
@@ -53,13 +55,18 @@ def recommend(
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
     if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
-    if not method.reward_gains:
+    classes = [g for g in method.reward_weights if schema.gain(g).kind == "classes"]
+    if classes:
+        raise UserError(f"recommend: {', '.join(classes)} has classes and no order; name another gain with --reward")
+    if not method.reward_weights:
         raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
     found = method.predict_next(journeys)
-    gain = sum((found.reward_by_channel[g] for g in method.reward_gains), np.zeros_like(found.action))  # (U, M)
+    gain = np.zeros_like(found.action)  # (U, M)
+    for name, weight in method.reward_weights.items():
+        gain += weight * found.reward_by_channel[name]
     cost = found.reward_by_channel.get("cost")
     cost = np.zeros_like(gain) if cost is None else np.maximum(cost, 0.0)
-    value: Floats = gain - method.penalty * cost
+    value: Floats = found.reward_by_channel.get("penalised", gain - method.penalty * cost)
     choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
     at = np.arange(len(choice))
     order = np.argsort(-value[at, choice], kind="stable")

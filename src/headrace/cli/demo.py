@@ -53,7 +53,7 @@ class Demo:
         method = MTORL(config)
         run = Run.create(self.out, settings(method.settings(), journeys, split), **provenance(journeys, split))
         method.fit(journeys, split, run)
-        run.write_json("audit.json", [f.to_dict() for f in findings])
+        run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
         run.write_json("summary.json", summarise(journeys))
         stage = method.stage
         if stage is not None:

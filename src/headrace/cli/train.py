@@ -28,8 +28,8 @@ class Train:
     seed: int = 0
     """Of the split, the weights and the order of batches."""
     reward: Annotated[str | None, QUIET] = None
-    """A gain; penalised (gain less s times cost); or multi, all gains that are known in time; default: the first gain
-    known in time."""
+    """A gain; gains with weights (click:1,sale:10); penalised (less s times cost); multi, all binary gains alike;
+    default: the first gain known in time."""
     set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Fields of the method's config, over the preset's."""
     resume: Annotated[bool, QUIET] = False
@@ -61,8 +61,9 @@ class Train:
         changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)
         split = journeys.split(self.protocol, self.seed, self.fold)
-        findings = audited(journeys, split)
+        audited(journeys, split)
         method = kind(config)
+        method.check(journeys)
         run = Run.create(
             self.out,
             settings(method.settings(), journeys, split),
@@ -71,7 +72,7 @@ class Train:
             **provenance(journeys, split),
         )
         method.fit(journeys, split, run)
-        run.write_json("audit.json", [f.to_dict() for f in findings])
+        run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
         run.write_json("summary.json", summarise(journeys))
         run.seal()
         stage = method.stage

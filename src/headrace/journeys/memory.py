@@ -39,7 +39,7 @@ class Memory:
         self,
         schema: LogSchema,
         users: int,
-        steps: int = 20,
+        steps: int = 256,
         user_features: dict[str, Array] | None = None,
         statistics: tuple[Statistic, ...] | None = None,
         categories: Mapping[str, Sequence[str]] | None = None,

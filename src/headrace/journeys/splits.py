@@ -26,6 +26,7 @@ from headrace.journeys.store import Array, Journeys, ragged_rows
 PARTS = ("train", "validation", "test")
 PROTOCOLS = ("honest", "users", "temporal", "time", "paper")
 FOLDS = 5
+SHARES = {"honest": (0.60, 0.15, 0.25), "users": (0.8, 0.1, 0.1)}  # of the users, by part
 PAPER_WINDOWS, PAPER_LENGTH, PAPER_MIN_STEPS = 4_000, 20, 22
 
 
@@ -69,14 +70,14 @@ def split(
     windows = None
     declared: tuple[str, ...] = ()
     if protocol == "honest":
-        parts = _users(journeys, seed, fold, (0.60, 0.15, 0.25))
+        parts = _users(journeys, seed, fold, SHARES[protocol])
         if journeys.time is not None:
             time = journeys.time
             at = int(0.75 * len(time))
             cut = np.partition(time, at)[at]
             parts = {p: mask & ((time < cut) if p == "train" else (time >= cut)) for p, mask in parts.items()}
     elif protocol == "users":
-        parts, declared = _users(journeys, seed, fold, (0.8, 0.1, 0.1)), ("time",)
+        parts, declared = _users(journeys, seed, fold, SHARES[protocol]), ("time",)
     elif protocol == "temporal":
         parts, declared = _temporal(journeys), ("users", "time")
     elif protocol == "time":

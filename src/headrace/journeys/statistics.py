@@ -59,11 +59,11 @@ class Statistic:
 
 
 def default_statistics(schema: LogSchema) -> tuple[Statistic, ...]:
-    """The user's own counts and gains so far, and the same for each channel; labels only are left out."""
+    """The user's own counts and gains so far, and the same for each channel; not labels and classes."""
     if schema.user is None:
         return ()
     found = [Statistic("steps", ("user",))]
-    gains = [g.name for g in schema.gains if g.known != "never"]
+    gains = [g.name for g in schema.gains if g.known != "never" and g.kind != "classes"]
     found += [Statistic(g, ("user",), g) for g in gains]
     if schema.channel is not None:
         found.append(Statistic("steps_by_channel", ("user", "channel")))

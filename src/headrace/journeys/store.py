@@ -151,7 +151,7 @@ class Journeys:
 
         return split(self, protocol, seed, fold)
 
-    def histories(self, rows: Array, steps: int = 20) -> "History":
+    def histories(self, rows: Array, steps: int = 256) -> "History":
         """The History before each of `rows`: the last `steps` steps, that row the last of them."""
         from headrace.journeys.views import histories
 

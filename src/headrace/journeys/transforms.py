@@ -206,7 +206,9 @@ class Transforms:
         """F, the number of number columns of `encode`."""
         channels = len(self.channels)
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
-        n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
+        n += 2 * sum(g.known != "never" and g.kind != "classes" for g in self.schema.gains) + 2 * (
+            self.schema.cost is not None
+        )
         n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
         return n + sum(self._width_of(s, channels) for s in self.statistics)
 
@@ -248,8 +250,14 @@ class Transforms:
         if self.schema.channel is not None:
             ids.append(np.where(history.previous["channel"] < 0, BLANK, FIRST + history.previous["channel"]))
         for g in self.schema.gains:
-            if g.known != "never":
-                numbers.append(self._gain_input(g.name, history.previous[g.name]))
+            if g.known == "never":
+                continue
+            raw = history.previous[g.name]
+            if g.kind == "classes":  # an id of its own each: classes have no order
+                known = np.where(raw < self.classes[g.name], FIRST + np.nan_to_num(raw), UNKNOWN)
+                ids.append(np.where(np.isnan(raw), BLANK, known).astype(np.int64))
+            else:
+                numbers.append(self._gain_input(g.name, raw))
         if self.schema.cost is not None:
             numbers.append(self.scales["cost"].encode(history.previous["cost"]))
         if self.reward_is_input:
@@ -342,6 +350,9 @@ class Transforms:
         found = [(f.name, self.vocabularies[f.name].size) for f in self.schema.features if f.name in self.vocabularies]
         if self.schema.channel is not None:
             found.append(("previous channel", FIRST + len(self.channels)))
+        for g in self.schema.gains:
+            if g.known != "never" and g.kind == "classes":
+                found.append((g.name, FIRST + self.classes[g.name]))
         return found
 
     @property
@@ -361,8 +372,7 @@ class Transforms:
         if name in self.scales:
             return self.scales[name].encode(raw)
         there = ~np.isnan(raw)
-        top = max(self.classes.get(name, 2) - 1, 1)
-        return np.stack([squeeze(np.nan_to_num(raw) / top), there.astype(np.float64)], axis=-1)
+        return np.stack([squeeze(np.nan_to_num(raw)), there.astype(np.float64)], axis=-1)
 
     def _statistic(self, s: Statistic, values: Floats) -> Floats:
         if s.of is None:

@@ -127,7 +127,7 @@ def view(
 
 
 def histories(
-    journeys: Journeys, rows: Array, steps: int = 20, statistics: tuple[Statistic, ...] | None = None
+    journeys: Journeys, rows: Array, steps: int = WHOLE, statistics: tuple[Statistic, ...] | None = None
 ) -> History:
     """The History before each of these rows: the user's last `steps` steps, the row itself the last."""
     rows = np.asarray(rows, dtype=np.int64)

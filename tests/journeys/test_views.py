@@ -275,3 +275,22 @@ def test_mistakes_are_told_in_one_line(tmp_path):
             split(journeys, "temporal") if False else split(plain_log(tmp_path / "k", [10]), "temporal"),
             "tset",
         )
+
+
+def test_a_gain_that_became_known_after_the_cut_is_no_training_label(tmp_path):
+    """Under honest nobody who trains at the cut knows of a purchase that is reported later."""
+    lengths = [6] * 60
+    columns = columns_of(CLOCKED, lengths, 0)
+    columns["time"] = np.tile(np.arange(6.0), 60)
+    columns["known_at/buy"] = columns["time"] + np.tile([0.5, 9.0], 180)  # every second outcome comes late
+    journeys = write(tmp_path / "j", CLOCKED, lengths, columns)
+    split = journeys.split("honest", 0)
+    train = view(journeys, split, "train")
+    found = [(b.rows[b.label], b.gains["buy"][b.label]) for b in train.batches(16)]
+    rows, labels = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    first = journeys.time[split.parts["validation"] | split.parts["test"]].min()
+    late = columns["known_at/buy"][rows] >= first
+    assert late.any() and (~late).any()
+    assert np.isnan(labels[late]).all() and not np.isnan(labels[~late]).any()
+    held_out = view(journeys, split, "test")
+    assert not any(np.isnan(b.gains["buy"][b.label]).any() for b in held_out.batches(16))

@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools, Floats, History, Integers
 from headrace.journeys.splits import Split
-from headrace.journeys.statistics import Statistic, check, default_statistics, gain_values, running, running_of
+from headrace.journeys.statistics import (
+    Statistic,
+    check,
+    default_statistics,
+    gain_values,
+    known_at,
+    running,
+    running_of,
+)
 from headrace.journeys.store import Array, Journeys, ragged_rows
 
 Cut = Literal["chunks", "exact"]
@@ -58,10 +66,12 @@ class View:
         cut: Cut = "chunks",
         so_far: dict[str, Floats] | None = None,
         starts: Integers | None = None,
+        late: dict[str, Bools] | None = None,
     ):
         """`labels` (N,) marks the steps that count; `starts` fixes the pieces (windows of `length` steps from there).
 
-        `so_far` may hand in statistics that were computed before, so that several views share them.
+        `so_far` may hand in statistics that were computed before, so that several views share them. `late` names gains
+        and the steps (N,) whose outcome is not known to the one who looks: as labels they are blank there.
         """
         if length is not None and length < 1:
             raise UserError(f"a view of {length} steps: expected 1 or more, or None for whole journeys")
@@ -76,6 +86,7 @@ class View:
         else:
             self.start, self.steps, self.first_label = _pieces(journeys, labels, self.length, cut)
         self.labels = labels
+        self.late = late or {}
 
     def __len__(self) -> int:
         return len(self.start)
@@ -88,7 +99,10 @@ class View:
         mask = t < steps[:, None]  # (B, T)
         rows = np.where(mask, self.start[pieces, None] + t, -1)
         label = mask & (t >= self.first_label[pieces, None]) & self.labels[rows]
-        return gather(self.journeys, rows, mask, label, self.so_far)
+        batch = gather(self.journeys, rows, mask, label, self.so_far)
+        for gain, late in self.late.items():
+            batch.gains[gain][late[rows] & mask] = np.nan
+        return batch
 
     def batches(self, size: int, seed: int | None = None) -> Iterator[Batch]:
         """All pieces, `size` at a time; in order without a seed, else shuffled, pieces of like length together."""
@@ -117,13 +131,34 @@ def view(
     cut: Cut = "chunks",
     so_far: dict[str, Floats] | None = None,
 ) -> View:
-    """The view of one part of a split; under `paper` its sampled windows, as they were drawn."""
+    """The view of one part of a split; under `paper` its sampled windows, as they were drawn.
+
+    Delayed gains that became known only after the cut in time are no labels of the train part: whoever trains then does
+    not know them.
+    """
     if part not in split.parts:
         split.rows(part)
     starts = None if split.windows is None else split.windows[part]
     if starts is not None:
         length = split.window_length
-    return View(journeys, split.parts[part], length, statistics, cut, so_far, starts)
+    late = {}
+    if part == "train":
+        delayed = [g.name for g in journeys.schema.gains if g.known.startswith("at:")]
+        late = {name: ~known_for_training(journeys, split, name) for name in delayed}
+    return View(journeys, split.parts[part], length, statistics, cut, so_far, starts, late)
+
+
+def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
+    """(N,) whether a step's gain was known before the first held-out step, where the protocol cuts in time.
+
+    True everywhere for gains without delay and for protocols that declare overlap in time.
+    """
+    delayed = journeys.schema.gain(gain).known.startswith("at:")
+    if not delayed or journeys.time is None or "time" in split.declared or split.windows is not None:
+        return np.ones(journeys.n_steps, dtype=np.bool_)
+    time = np.asarray(journeys.time)
+    first = time[split.parts["validation"] | split.parts["test"]].min()
+    return np.asarray(known_at(journeys, gain, slice(0, journeys.n_steps), time) < first)
 
 
 def histories(

@@ -171,8 +171,8 @@ def _user(made: Plan) -> None:
             "correct the rows, or name another column as user",
         )  # fmt: skip
         _must(
-            made, user, pl.col(user).abs() >= 2.0**63, "numbers beyond 64 bits", "user ids that are whole numbers or text",
-            "write the ids as text: as floats they have lost digits",
+            made, user, pl.col(user).abs() >= 2.0**63, "numbers beyond 64 bits",
+            "user ids that are whole numbers or text", "write the ids as text: as floats they have lost digits",
         )  # fmt: skip
     elif not (_is_number(made.types[user]) or _is_text(made.types[user])):
         raise _wrong_type(made, user, "whole numbers or text")

@@ -12,9 +12,10 @@ from headrace.errors import UserError
 from headrace.evaluate.floors import Floor, fit_floors, names_of, predict_floors
 from headrace.evaluate.metrics import Predicted
 from headrace.evaluate.results import Source, score
-from headrace.evaluate.targets import Target, known_for_training, steps_of
+from headrace.evaluate.targets import Target, steps_of
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
+from headrace.journeys.views import known_for_training
 
 ACTION = Target("action")
 

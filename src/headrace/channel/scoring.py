@@ -86,8 +86,10 @@ def evaluate(
     for target in wanted(method, log):
         if not target.known(log, rows).any():
             continue
-        steps = steps_of(log, rows, target, index)
-        ours = Predicted(_values(predictions, target, log, target.known(log, rows)), rows=steps.rows)
+        values = _values(predictions, target, log, target.known(log, rows))
+        classes = max(target.classes(log), values.shape[1]) if values.ndim == 2 else 0
+        steps = steps_of(log, rows, target, index, classes)
+        ours = Predicted(pad_classes(values, classes) if classes else values, rows=steps.rows)
         table: dict[str, Predicted | str] = {method.name: ours}
         if floors is None or len(floors):
             fitted = fit_floors(journeys, split, [target], floors, split.seed, progress)[target]
@@ -143,4 +145,4 @@ def _values(predictions: Predictions, target: Target, log: Journeys, known: Bool
     else:
         chosen: Integers = np.asarray(log.channel)[predictions.rows].astype(np.int64)
         values = predictions.reward_by_channel[target.name][np.arange(len(chosen)), chosen]
-    return pad_classes(values[known], target.classes(log))
+    return values[known]

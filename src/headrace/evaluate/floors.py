@@ -28,10 +28,11 @@ from headrace.evaluate.floor_features import Table, Tables, check_same_schema, g
 from headrace.evaluate.floor_models import fit_lightgbm, fit_logistic, fit_trees
 from headrace.evaluate.floor_names import CLASS_FLOORS, GAIN_FLOORS
 from headrace.evaluate.metrics import CLIP, Predicted
-from headrace.evaluate.targets import Target, known_for_training
+from headrace.evaluate.targets import Target
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Array, Journeys
+from headrace.journeys.views import known_for_training
 
 STRENGTHS = np.logspace(-3, 4, 57)  # of the prior, in steps
 WEIGHTS = np.linspace(0, 1, 101)  # of a point prediction

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from headrace.errors import UserError
 from headrace.evaluate.metrics import Kind, Steps
 from headrace.journeys.seams import Bools, Floats, Integers
-from headrace.journeys.splits import Split
-from headrace.journeys.statistics import clock, known_at
 from headrace.journeys.store import Journeys
 
 Given = Literal["before", "channel", "context"]
@@ -66,20 +64,6 @@ class Target:
         """(n,) whether the outcome of each row is known."""
         labels = self.labels(journeys, rows)
         return labels >= 0 if labels.dtype.kind == "i" else ~np.isnan(labels)
-
-
-def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
-    """(N,) whether a step's outcome was known when training ended: before the first step of validation and test.
-
-    False only for gains with a delay, under protocols that cut the clock (honest and time).
-    """
-    held_out = split.parts["validation"] | split.parts["test"]
-    cut = split.protocol in ("honest", "time") and "time" not in split.declared and journeys.time is not None
-    if not cut or not held_out.any() or not journeys.schema.gain(gain).known.startswith("at:"):
-        return np.ones(journeys.n_steps, dtype=np.bool_)
-    when = clock(journeys, slice(0, journeys.n_steps))
-    known: Bools = known_at(journeys, gain, slice(0, journeys.n_steps), when) < when[held_out].min()
-    return known
 
 
 def pad_classes(values: Floats, classes: int) -> Floats:

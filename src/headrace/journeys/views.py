@@ -154,7 +154,8 @@ def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
     True everywhere for gains without delay and for protocols that declare overlap in time.
     """
     delayed = journeys.schema.gain(gain).known.startswith("at:")
-    if not delayed or journeys.time is None or "time" in split.declared or split.windows is not None:
+    cut = split.protocol in ("honest", "time") and "time" not in split.declared and journeys.time is not None
+    if not delayed or not cut:
         return np.ones(journeys.n_steps, dtype=np.bool_)
     time = np.asarray(journeys.time)
     first = time[split.parts["validation"] | split.parts["test"]].min()

@@ -18,6 +18,7 @@ import numpy as np
 
 from headrace.channel.mtorl import MTORL, MTORLConfig
 from headrace.channel.scoring import evaluate
+from headrace.evaluate.floors import CLASS_FLOORS, GAIN_FLOORS
 from headrace.evaluate.results import Record, aggregate, save
 from headrace.journeys.prepare import prepare
 from headrace.learn.provenance import environment
@@ -29,6 +30,7 @@ SAMPLES = {
     "criteo": ("criteo-attribution-sample", "criteo_attribution/criteo_sequence.parquet"),
     "kuairand": ("kuairand-random-sample", "kuairand_random/kuairand_sequence.parquet"),
 }
+FLOORS = tuple(dict.fromkeys((*CLASS_FLOORS, *GAIN_FLOORS)))  # all, LightGBM with them
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
 
 
@@ -57,7 +59,7 @@ def table(sample: str, protocol: str, seeds: list[int], data: Path) -> None:
             begun = time.perf_counter()
             method = MTORL(MTORLConfig(seed=seed)).fit(journeys, split, Path(scratch) / f"run{seed}", progress=False)
             fits.append(time.perf_counter() - begun)
-            records += evaluate(method, journeys, split, seed=seed).records
+            records += evaluate(method, journeys, split, seed=seed, floors=FLOORS).records
             shutil.rmtree(Path(scratch) / f"run{seed}")
             print(f"{sample} {protocol} seed {seed}: fitted in {fits[-1]:.0f} s", file=sys.stderr, flush=True)
     if len(seeds) > 1:
@@ -68,7 +70,9 @@ def table(sample: str, protocol: str, seeds: list[int], data: Path) -> None:
     shown = [r for r in records if r["metric"].rpartition("/")[2] in (*SHOWN, "f1_macro")]
     parts = [markdown(t) for t in results_tables(shown) if t.kind == "results"]
     compared = [
-        r for r in records if r["against"] in (None, "trees", "past-rate", "past-frequencies", "logistic", "prior")
+        r
+        for r in records
+        if r["against"] in (None, "trees", "lightgbm", "past-rate", "past-frequencies", "logistic", "prior")
     ]
     compared = [r for r in compared if r["metric"].rpartition("/")[2] in ("log_loss", "auc")]
     parts += [markdown(t) for t in results_tables(compared) if t.kind == "differences"]

@@ -25,6 +25,7 @@ from headrace.journeys.splits import Split
 from headrace.journeys.statistics import (
     Statistic,
     check,
+    clock,
     default_statistics,
     gain_values,
     known_at,
@@ -34,6 +35,7 @@ from headrace.journeys.statistics import (
 from headrace.journeys.store import Array, Journeys, ragged_rows
 
 Cut = Literal["chunks", "exact"]
+PIECE = 16_384  # steps that are read at once
 WHOLE = 256  # longest piece of a journey where no length is asked for
 
 
@@ -157,9 +159,13 @@ def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
     cut = split.protocol in ("honest", "time") and "time" not in split.declared and journeys.time is not None
     if not delayed or not cut:
         return np.ones(journeys.n_steps, dtype=np.bool_)
-    time = np.asarray(journeys.time)
-    first = time[split.parts["validation"] | split.parts["test"]].min()
-    return np.asarray(known_at(journeys, gain, slice(0, journeys.n_steps), time) < first)
+    held_out = split.parts["validation"] | split.parts["test"]
+    pieces = [slice(k, min(k + PIECE, journeys.n_steps)) for k in range(0, journeys.n_steps, PIECE)]
+    first = min(float(clock(journeys, p)[held_out[p]].min(initial=np.inf)) for p in pieces)
+    known = np.empty(journeys.n_steps, dtype=np.bool_)
+    for p in pieces:
+        known[p] = known_at(journeys, gain, p, clock(journeys, p)) < first
+    return known
 
 
 def histories(

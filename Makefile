@@ -15,7 +15,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	OMP_NUM_THREADS=2 $(BIN)/headrace demo --out runs/demo
+	$(BIN)/headrace demo --out runs/demo
 
 check: $(READY)
 	$(BIN)/ruff format --check .
@@ -25,8 +25,8 @@ check: $(READY)
 	$(BIN)/deptry src
 
 test: check
-	$(BIN)/pytest -n 2 -m "not slow" --doctest-modules src tests
-	$(BIN)/pytest --doctest-glob='*.md' README.md
+	$(BIN)/pytest --doctest-modules src
+	$(BIN)/pytest -n 2 -m "not slow" tests
 
 bench: $(READY)
 	$(BIN)/pytest -m slow tests

@@ -5,10 +5,10 @@
     journeys = headrace.prepare("log.parquet", "log.schema.toml", "journeys")
     split = journeys.split("honest", seed=0)
     model = headrace.MTORL().fit(journeys, split, "runs/first")
-    scores = headrace.evaluate(model, journeys, split)
+    scores = headrace.measure(model, journeys, split)
     chosen = headrace.recommend(model, journeys)
 
-Names are imported when they are first used, so that `import headrace` is quick.
+Names are imported when they are first used, so that `import headrace` is quick. None is that of a room (a package).
 """
 
 import importlib
@@ -28,11 +28,11 @@ _NAMES = {
     "prepare": "headrace.journeys.prepare",
     "MTORL": "headrace.channel.mtorl",
     "MTORLConfig": "headrace.channel.mtorl",
-    "evaluate": "headrace.channel.scoring",
+    "measure": "headrace.channel.scoring:evaluate",
     "recommend": "headrace.channel.recommend",
     "Run": "headrace.learn.run",
     "Scenario": "headrace.simulate.scenario",
-    "simulate": "headrace.simulate.log",
+    "simulate_log": "headrace.simulate.log:simulate",
 }
 __all__ = [*_NAMES, "__version__"]
 
@@ -40,7 +40,8 @@ __all__ = [*_NAMES, "__version__"]
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
-    return getattr(importlib.import_module(_NAMES[name]), name)
+    module, _, attribute = _NAMES[name].partition(":")
+    return getattr(importlib.import_module(module), attribute or name)
 
 
 def __dir__() -> list[str]:

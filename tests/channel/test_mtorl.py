@@ -18,6 +18,7 @@ from headrace.journeys.views import View, histories
 from headrace.learn.run import Run
 
 TINY = MTORLConfig(**PRESETS["tiny"])
+UNCALIBRATED = dataclasses.replace(TINY, calibrate=False)  # a line of slope 0 would hide what a head sees
 SCHEMA = LogSchema(
     "toy",
     user="u",
@@ -76,7 +77,7 @@ def fitted(tmp_path_factory) -> tuple[MTORL, Journeys, Split, Path]:
     folder = tmp_path_factory.mktemp("fitted")
     journeys = toy(folder / "j")
     split = everything(journeys)
-    return MTORL(TINY).fit(journeys, split, folder / "run", progress=False), journeys, split, folder / "run"
+    return MTORL(UNCALIBRATED).fit(journeys, split, folder / "run", progress=False), journeys, split, folder / "run"
 
 
 def outputs(method: MTORL, journeys: Journeys, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,7 +147,7 @@ def test_padding_counts_in_no_loss(tmp_path):
     journeys = toy(tmp_path / "j", users=2)
     labels = np.ones(journeys.n_steps, dtype=bool)
     transforms = Transforms.fit(journeys, np.arange(journeys.n_steps))
-    network = Network(dataclasses.replace(TINY, dropout=0.0, preference="free"), transforms)
+    network = Network(TINY, transforms).eval()
     view = View(journeys, labels, 8)
     learner = Learner(network, transforms, view, view, TINY)
     whole = learner.losses(view.batch(np.array([0])))
@@ -175,7 +176,7 @@ def test_a_reloaded_run_predicts_the_same(fitted):
 
 def test_the_same_seed_gives_the_same_weights(fitted, tmp_path):
     _, journeys, split, run = fitted
-    MTORL(TINY).fit(journeys, split, tmp_path / "again", progress=False)
+    MTORL(UNCALIBRATED).fit(journeys, split, tmp_path / "again", progress=False)
     for name in ("model.safetensors", "transforms.json", "calibrators.json", "metrics.jsonl", "config.json"):
         assert (tmp_path / "again" / name).read_bytes() == (run / name).read_bytes(), name
 
@@ -259,6 +260,29 @@ def _swaps(seed: int) -> bool:
     return torch.randperm(2).tolist() == [1, 0]
 
 
+def test_the_objective_is_equation_16_with_means_per_step(tmp_path):
+    """A long journey of small rewards loses to a short one of large rewards; unknown rewards count for nothing."""
+    journeys = toy(
+        tmp_path / "j", users=2, change={"gain/click": np.array([1, 1, 0, 0, 0, 0, 0, 0] + [1, 1] * 4, np.int8)}
+    )
+    view = View(journeys, np.ones(16, dtype=bool), 8)
+    view.start, view.steps = np.array([0, 8]), np.array([8, 2])  # sums 2 and 2, means .25 and 1
+    transforms = Transforms.fit(journeys, np.arange(16), penalty=0.0)
+    config = dataclasses.replace(TINY, preference="free", preference_weight=1.4, reward_weight=0.0, beta=2.0)
+    network = Network(config, transforms).eval()
+    learner = Learner(network, transforms, view, view, config)
+    seed = next(s for s in range(50) if _swaps(s))
+    torch.manual_seed(seed)
+    found = learner.losses(view.batch(np.array([0, 1])))
+    batch = view.batch(np.array([0, 1]))
+    encoded = transforms.encode(batch.history)
+    logits, _ = network(*(torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask)))
+    chosen = torch.log_softmax(logits, -1).gather(-1, torch.from_numpy(batch.channel)[..., None])[..., 0]
+    expected = -torch.nn.functional.logsigmoid(2.0 * (chosen[1, :2] - chosen[0, :2])).mean()
+    torch.testing.assert_close(found["preference"], expected)
+    torch.testing.assert_close(found["loss"], found["policy"] + 1.4 * expected)
+
+
 def test_the_policy_gives_forbidden_channels_no_probability(fitted):
     method, journeys, _, _ = fitted
     history = histories(journeys, np.array([5, 20, 33]), 8)
@@ -274,10 +298,11 @@ def test_the_policy_gives_forbidden_channels_no_probability(fitted):
     assert (greedy.act(history, rng).action == policy.probabilities(history).argmax(axis=1)).all()
 
 
-def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted):
-    method, journeys, _, _ = fitted
-    rows = np.array([5, 20, 33])
-    p = method.policy().probabilities(histories(journeys, rows, 8))
+def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted, tmp_path):
+    method = fitted[0]
+    journeys = toy(tmp_path / "j", users=3, steps=40)
+    rows = np.array([5, 39, 75, 119])
+    p = method.policy().probabilities(journeys.histories(rows))
     labels = np.zeros(journeys.n_steps, dtype=bool)
     labels[rows] = True
     np.testing.assert_allclose(p, method.predict(journeys, labels).action, rtol=1e-5)
@@ -312,6 +337,23 @@ def test_a_log_of_other_channels_is_refused(fitted, tmp_path):
         writer.append(np.arange(40), np.full(40, 8), columns_of(journeys))
     with pytest.raises(UserError, match="differ from the run's"):
         method.predict(Journeys(tmp_path / "j"), np.ones(320, dtype=bool))
+
+
+def test_expected_costs_are_calibrated_and_not_negative(tmp_path):
+    journeys = toy(tmp_path / "j")
+    split = everything(journeys)
+    method = MTORL(TINY).fit(journeys, split, tmp_path / "run", progress=False)
+    cost = method.predict(journeys, split.parts["validation"]).reward["cost"]
+    truth = np.asarray(journeys.column("cost"))[split.parts["validation"]].mean()
+    assert cost.mean() == pytest.approx(truth, rel=1e-3) and cost.min() > 0
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"width": 0}, {"heads": 3}, {"kernel": 0}, {"dropout": 1.5}, {"length": -3}, {"batch_size": 0}]
+)
+def test_a_config_out_of_range_is_refused(wrong):
+    with pytest.raises(UserError, match="mtorl config"):
+        MTORLConfig(**wrong)
 
 
 def test_calibration_is_the_identity_by_default():

@@ -1,5 +1,6 @@
 """Floors: by hand where they can be, proper distributions of the same steps, blind to what they must not see."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from headrace.evaluate.results import Source, score
 from headrace.evaluate.targets import Target, steps_of
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
+from headrace.journeys.views import known_for_training
 
 ACTION = Target("action")
 
@@ -142,6 +144,49 @@ def test_logged_policy_is_given_only_where_it_follows_from_the_log(tmp_path: Pat
     assert fit_floors(none, split_of(none, *parts), [ACTION], ["logged"])[ACTION]["logged"] == (
         "the log holds no propensities"
     )
+
+
+def test_a_propensity_that_is_missing_is_told_and_never_predicted(tmp_path: Path) -> None:
+    parts = (range(4), range(4, 6), range(6, 8))
+    for missing, place in (("train", 1), ("test", 7)):
+        share = np.full(8, 0.5)
+        share[place] = np.nan
+        log = by_hand(tmp_path / missing, [0, 1] * 4, [2] * 4, propensity=share, channels=2)
+        reason = fit_floors(log, split_of(log, *parts), [ACTION], ["logged"])[ACTION]["logged"]
+        assert reason == "the log holds no propensity at 1 of its 8 steps", missing
+    whole = by_hand(tmp_path / "whole", [0, 1] * 4, [2] * 4, propensity=np.full(8, 0.5), channels=2)
+    found = fit_floors(whole, split_of(whole, *parts), [ACTION], ["logged"])[ACTION]
+    assert np.isfinite(floor(found, "logged").predict(np.arange(8), log)).all()
+
+
+def test_every_floor_runs_on_a_log_of_one_channel(tmp_path: Path) -> None:
+    log = by_hand(tmp_path / "a", [0] * 10, [2] * 5, propensity=np.ones(10), channels=1)
+    split = split_of(log, range(6), range(6, 8), range(8, 10))
+    steps = steps_of(log, split.rows("test"), ACTION)
+    floors = fit_floors(log, split, [ACTION])[ACTION]
+    assert tuple(floors) == names_of(ACTION, log)
+    for name in floors:
+        np.testing.assert_array_equal(floor(floors, name).predict(steps.rows), [[1], [1]], err_msg=name)
+    score(Source("s", "users"), "action", steps, predict_floors(floors, steps.rows), resamples=5)
+
+
+def test_outcomes_that_came_after_training_are_not_trained_on(tmp_path: Path) -> None:
+    lengths = np.full(4, 3)
+    columns = random_columns(np.random.default_rng(0), lengths)
+    columns["time"] = np.array([0.0, 1, 2] * 2 + [5.0, 6, 7] * 2)
+    columns["gain/order"] = np.array([1.0, 0, 0, 1, 1, 0] + [0.0, 1] * 3)
+    columns["known_at/order"] = np.array([4.9, 1, 2, 5, np.nan, 9] + [8.0] * 6)
+    log = write(tmp_path / "a", lengths, columns)
+    by_users = split_of(log, range(6), range(6, 9), range(9, 12))
+    honest, order = replace(by_users, protocol="honest"), Target("order")
+    known = known_for_training(log, honest, "order")
+    assert known[:6].tolist() == [True, True, True, False, False, False]
+    assert known_for_training(log, by_users, "order").all()
+    assert known_for_training(log, replace(honest, declared=("time",)), "order").all()
+    assert known_for_training(log, honest, "click").all() and known_for_training(log, honest, "sale").all()
+    mean = {s.protocol: fit_floors(log, s, [order], ["prior"])[order] for s in (honest, by_users)}
+    assert floor(mean["honest"], "prior").predict(np.array([9]))[0] == pytest.approx(1 / 3)
+    assert floor(mean["users"], "prior").predict(np.array([9]))[0] == pytest.approx(3 / 6)
 
 
 def test_every_floor_scores_the_same_steps_with_proper_predictions(tmp_path: Path) -> None:

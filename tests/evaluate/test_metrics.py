@@ -140,6 +140,21 @@ def test_session_log_loss_weighs_sessions_equally() -> None:
     assert session_log_loss(Steps(labels, "binary"), Predicted(p)).refused == "the log has no sessions"
 
 
+def test_steps_without_a_session_are_sessions_of_their_own() -> None:
+    p = np.array([0.5, 0.5, 0.25, 0.125])
+    steps = Steps(np.ones(4), "binary", users=np.zeros(4), sessions=np.array([7, 7, -1, -1]))
+    assert value(session_log_loss(steps, Predicted(p)), 1) == pytest.approx(np.log([2, 4, 8]).mean())
+
+
+def test_without_users_the_session_is_the_unit() -> None:
+    p = np.array([0.5, 0.5, 0.5, 0.25, 0.125])
+    steps = Steps(np.ones(5), "binary", sessions=np.array([3, 3, 3, 9, -1]))
+    codes, groups = steps.groups
+    assert groups == 3 and codes.tolist() == [0, 0, 0, 1, 2]
+    assert value(session_log_loss(steps, Predicted(p)), 3) == pytest.approx(np.log([2, 4, 8]).mean())
+    assert value(log_loss(steps, Predicted(p)), 3) == pytest.approx(np.log([2, 2, 2, 4, 8]).mean())
+
+
 def test_best_share_takes_ties_at_the_edge_in_part() -> None:
     labels = np.array([1, 1, 0, 0, 1, 0, 0, 0])
     steps = Steps(labels, "binary")

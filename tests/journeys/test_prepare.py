@@ -165,6 +165,16 @@ def test_without_users_each_row_is_a_journey(tmp_path: Path, monkeypatch: pytest
     assert prepare(tmp_path / "log.parquet", schema, tmp_path / "dealt").fingerprint == journeys.fingerprint
 
 
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_user_ids_beyond_64_bits_are_taken_as_text(tmp_path: Path, ending: str) -> None:
+    ids = pl.Series([2**64 - 1, 5, 2**63, 5, 2**64 - 1], dtype=pl.UInt64)
+    log, path = shop().with_columns(ids.alias("who")), tmp_path / f"log.{ending}"
+    log.write_parquet(path) if ending == "parquet" else log.write_csv(path)
+    journeys = prepare(path, replace(SCHEMA, features=SCHEMA.features[:2]), tmp_path / "out")
+    assert journeys.users.tolist() == ["18446744073709551615", "5", "9223372036854775808"]
+    assert journeys.offsets.tolist() == [0, 2, 4, 5]
+
+
 def test_a_one_hot_group_becomes_one_code(tmp_path: Path) -> None:
     log = pl.DataFrame(
         {"who": [1, 1, 2], "Type_10": [0, 1, 0], "Type_7": [1.0, 0.0, 0.0], "Type_19": [False, False, True]}
@@ -232,6 +242,11 @@ def test_a_step_may_hold_candidates(tmp_path: Path) -> None:
     [
         ({"who": [7, None, 7, 3, 7]}, ["'who'", "nulls in 1 of 5 rows", "row 2", "user"]),
         ({"at": [30, 10, None, None, 20]}, ["'at'", "nulls in 2 of 5 rows", "row 3", "row 4"]),
+        (
+            {"at": [30.0, 10.0, float("nan"), 20.0, float("inf")]},
+            ["'at'", "NaN or infinite in 2 of 5", "row 3", "row 5"],
+        ),
+        ({"who": [7.0, 3.0, 1e19, 3.0, 7.0]}, ["'who'", "beyond 64 bits in 1 of 5 rows", "row 3: 1e+19", "as text"]),
         ({"via": ["mail", "search", None, "mail", "mail"]}, ["'via'", "nulls in 1 of 5", "row 3"]),
         (
             {"cost": [0.1, -0.5, 0.2, 0.3, -1.0]},

@@ -98,7 +98,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out_and_an_earlier_broken_one_is_tol
     path.write_text(whole + '{"stage": "fi')
     write_page(run)
     path.write_text("{broken\n" + whole)
-    with pytest.raises(UserError, match="line 1 is not valid JSON"):
+    with pytest.raises(UserError, match="line 1 is no line of metrics"):
         write_page(run)
 
 

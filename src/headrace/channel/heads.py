@@ -14,7 +14,7 @@ from scipy.special import expit, logit, softmax
 from torch import Tensor
 
 from headrace.channel.predictions import Predictions
-from headrace.evaluate.calibrate import Line, fit_line, fit_temperature
+from headrace.evaluate.calibrate import Line, fit_line, fit_mean, fit_temperature
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
@@ -84,25 +84,33 @@ def _truth(target: Target, batch: Batch, transforms: Transforms) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """What was fitted on validation steps: a temperature of the channel's logits, a line for each binary gain's."""
+    """What was fitted on validation steps: a temperature of the channel's logits, a line for each gain and the cost.
+
+    The line of a binary gain is in log-odds, that of a number in standard deviations.
+    """
 
     temperature: float = 1.0
-    lines: dict[str, Line] = field(default_factory=dict)  # "CONDITION/GAIN"
+    lines: dict[str, Line] = field(default_factory=dict)  # "CONDITION/TARGET"
 
     @classmethod
-    def fit(cls, raw: Predictions, heads: list[Target], journeys: Journeys) -> "Calibrator":
+    def fit(cls, raw: Predictions, heads: list[Target], journeys: Journeys, transforms: Transforms) -> "Calibrator":
         """From uncalibrated predictions of validation steps."""
         channel = np.asarray(journeys.channel)[raw.rows].astype(np.int64)
         temperature = fit_temperature(np.log(np.maximum(raw.action, 1e-12)), channel)
         lines = {}
-        for target in (t for t in heads if t.kind == "binary"):
-            labels = np.asarray(journeys.gain(target.name))[raw.rows].astype(np.float64)
+        for target in (t for t in heads if t.kind != "classes" and t.name != "penalised"):
+            name = "cost" if target.name == "cost" else f"gain/{target.name}"
+            labels = np.asarray(journeys.column(name))[raw.rows].astype(np.float64)
             there = ~np.isnan(labels)
             for condition in CONDITIONS:
                 p = getattr(raw, condition)[target.name]
                 p = p[np.arange(len(p)), channel] if condition == "reward_by_channel" else p
-                z = logit(np.clip(p[there], 1e-7, 1 - 1e-7))
-                lines[f"{condition}/{target.name}"] = fit_line(z, labels[there])
+                if target.kind == "binary":
+                    line = fit_line(logit(np.clip(p[there], 1e-7, 1 - 1e-7)), labels[there])
+                else:
+                    scale = transforms.scales[target.name]
+                    line = fit_mean((p[there] - scale.mean) / scale.std, (labels[there] - scale.mean) / scale.std)
+                lines[f"{condition}/{target.name}"] = line
         return cls(temperature, lines)
 
     def channels(self, logits: NDArray[Any]) -> Floats:
@@ -116,15 +124,16 @@ class Calibrator:
         found: dict[str, Floats] = {}
         parts = np.split(output.astype(np.float64), np.cumsum([t.size for t in heads])[:-1], axis=-1)
         for target, raw in zip(heads, parts, strict=True):
+            line = self.lines.get(f"{condition}/{target.name}", Line())
             if target.kind == "binary":
-                found[target.name] = expit(self.lines.get(f"{condition}/{target.name}", Line())(raw[..., 0]))
+                found[target.name] = expit(line(raw[..., 0]))
             elif target.kind == "classes":
                 found[target.name] = softmax(raw, axis=-1)
             elif target.name == "penalised":
                 found[target.name] = raw[..., 0]
             else:
                 scale = transforms.scales[target.name]
-                found[target.name] = raw[..., 0] * scale.std + scale.mean
+                found[target.name] = line(raw[..., 0]) * scale.std + scale.mean
         return found
 
     def to_dict(self) -> dict[str, Any]:

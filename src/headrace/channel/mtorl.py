@@ -30,7 +30,6 @@ from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
-from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
@@ -40,7 +39,7 @@ from headrace.journeys.upcoming import upcoming
 from headrace.journeys.views import WHOLE, Batch, View, view
 from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
-from headrace.learn.optimise import Optimiser, OptimiserConfig
+from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
 from headrace.nn.attention import CausalAttention
 from headrace.nn.embed import Inputs
@@ -58,7 +57,7 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
-    input_dropout: float = 0.0  # share of input columns blanked in training
+    unknown: float = 0.3  # share of category ids turned unknown in training
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
@@ -67,7 +66,7 @@ class MTORLConfig:
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
-    auxiliary_weight: float = 1.0  # of the losses of gains outside the reward, and of the cost, inside the mu term
+    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free"] = "none"  # (15), reference-free
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
@@ -82,8 +81,23 @@ class MTORLConfig:
     clip: float | None = 1.0  # largest norm of the gradient
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
     average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
+    device: str = "auto"  # an accelerator where there is one; cpu, cuda
     precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"width": 1, "kernel": 1, "heads": 1, "batch_size": 1, "epochs": 1, "min_count": 1, "length": 2}
+        least |= {"tcn_layers": 0, "attention_layers": 0, "decoder_layers": 0, "patience": 1}
+        least |= {"penalty": 0, "reward_weight": 0, "auxiliary_weight": 0, "preference_weight": 0, "weight_decay": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"mtorl config: {name} = {value}, expected {low} or more; change it")
+        for name in ("dropout", "unknown"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"mtorl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
+        if self.width % self.heads:
+            raise UserError(f"mtorl config: width = {self.width} is no multiple of heads = {self.heads}; change one")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -95,9 +109,12 @@ PRESETS: dict[str, dict[str, Any]] = {
         "running": False,
         "shortcut": False,
         "reward_weight": 0.08,
+        "auxiliary_weight": 1.0,
+        "unknown": 0.0,
         "preference": "free",
         "calibrate": False,
         "gaussian": True,
+        "average": None,
         "learning_rate": 1e-3,
         "weight_decay": 0.0,
         "batch_size": 512,
@@ -115,8 +132,7 @@ class Network(nn.Module):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
         self.targets = targets(transforms, config.reward_target == "penalised")
-        self.inputs = Inputs(transforms.cardinalities, transforms.width)
-        self.input_dropout = nn.Dropout(config.input_dropout)
+        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown)
         self.embed = nn.Linear(self.inputs.width, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.to_state = nn.Linear(D, D)  # W_s
@@ -137,7 +153,7 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the next channel (B, T, M), and what the reward decoder reads (B, T, D)."""
-        x = self.input_dropout(self.inputs(ids, numbers))  # (B, T, inputs)
+        x = self.inputs(ids, numbers)  # (B, T, inputs)
         states = F.leaky_relu(self.to_state(self.tcn(self.embed(x), mask)))  # (B, T, D), equation (6)
         m = self.attention(states, mask)  # (7)
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -155,7 +171,10 @@ class Network(nn.Module):
         if context is not None and self.read_context is not None:
             n = n + self.read_context(self.context(*context))
         for layer in self.decoder:
-            n = self.dropout(F.leaky_relu(layer(F.leaky_relu(n)))) + n
+            if self.shortcut:
+                n = n + self.dropout(F.leaky_relu(layer(F.leaky_relu(n))))
+            else:
+                n = self.dropout(F.leaky_relu(layer(n)))  # as printed
         out: Tensor = self.reward(n)
         return out
 
@@ -191,7 +210,7 @@ class Learner:
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: MTORLConfig):
         self.network, self.transforms, self.config = network, transforms, config
         self.train, self.validation = train, validation
-        main = {"penalised"} if config.reward_target == "penalised" else set(transforms.reward_weights)
+        main = {"penalised", *transforms.reward_weights}
         self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
         steps = config.epochs * -(-len(train) // config.batch_size)
         self.optimiser = Optimiser(
@@ -251,7 +270,8 @@ class Learner:
             loss = loss + config.reward_weight * reward
         if config.preference == "free" and self.transforms.reward_weights:
             reward_now = self.transforms.reward(batch.gains, batch.cost)
-            mean = np.nansum(np.where(batch.label, reward_now, 0.0), axis=1) / np.maximum(batch.label.sum(axis=1), 1)
+            there = batch.label & ~np.isnan(reward_now)
+            mean = np.where(there, reward_now, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
             totals = torch.from_numpy(mean).to(chosen)
             parts["preference"] = preference_loss(chosen, totals, label, config.beta)
             loss = loss + config.preference_weight * parts["preference"]
@@ -292,6 +312,11 @@ class MTORL:
         return self.config.penalty
 
     @property
+    def reward_weights(self) -> dict[str, float]:
+        """The gains that make up the reward, and how much each counts."""
+        return self._fitted()[0].reward_weights
+
+    @property
     def reward_gains(self) -> tuple[str, ...]:
         """The gains that make up the reward."""
         return tuple(self._fitted()[0].reward_weights)
@@ -302,13 +327,14 @@ class MTORL:
         `run` may be the path of a new run.
         """
         config = self.config
+        self.check(journeys)
         if not isinstance(run, Run):
             run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
         statistics = default_statistics(journeys.schema) if config.running else ()
         self.transforms = Transforms.fit(
             journeys,
             split.rows("train"),
-            reward_weights(journeys.schema, config),
+            config.reward_weights,
             config.penalty,
             statistics,
             config.embed,
@@ -320,7 +346,7 @@ class MTORL:
         validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
-            self.network = Network(config, self.transforms)
+            self.network = Network(config, self.transforms).to(choose_device(config.device))
         learner = Learner(self.network, self.transforms, train, validation, config)
         loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
         self.stage = fit_stage(learner, run, "train", loop)
@@ -330,9 +356,18 @@ class MTORL:
         run.write_weights("model.safetensors", weights)
         if config.calibrate:
             exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
-            self.calibrator = Calibrator.fit(self._predict(exact, Calibrator()), self.network.targets, journeys)
+            raw = self._predict(exact, Calibrator())
+            self.calibrator = Calibrator.fit(raw, self.network.targets, journeys, self.transforms)
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
+
+    def check(self, journeys: Journeys) -> None:
+        """Raise UserError where the method cannot learn from a log."""
+        schema = journeys.schema
+        if schema.channel is None:
+            raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")
+        for gain in self.config.reward_weights or {}:
+            schema.gain(gain)
 
     def settings(self) -> dict[str, Any]:
         """The method and its resolved config, as a run's config.json holds them."""
@@ -343,7 +378,7 @@ class MTORL:
         """The fitted method that a run holds."""
         method = cls(MTORLConfig(**run.config["config"]))
         method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
-        method.network = Network(method.config, method.transforms)
+        method.network = Network(method.config, method.transforms).to(choose_device(method.config.device))
         method.network.load_state_dict(run.read_weights("model.safetensors"))
         method.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
         return method
@@ -431,10 +466,3 @@ def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor, Ten
     """ids, numbers and mask on a device."""
     ids, numbers, mask = (torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask))
     return ids.to(device), numbers.to(device), mask.to(device)
-
-
-def reward_weights(schema: LogSchema, config: MTORLConfig) -> dict[str, float] | None:
-    """The config's reward, its gains checked against the schema."""
-    for gain in config.reward_weights or {}:
-        schema.gain(gain)
-    return config.reward_weights

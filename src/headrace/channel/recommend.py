@@ -23,7 +23,7 @@ class Recommender(Protocol):
     name: str
 
     @property
-    def reward_gains(self) -> tuple[str, ...]: ...
+    def reward_weights(self) -> dict[str, float]: ...
 
     @property
     def penalty(self) -> float: ...
@@ -42,24 +42,31 @@ def recommend(
 ) -> pl.DataFrame:
     """One row a user, best first: user, channel, expected gain and cost, propensity, rank.
 
-    The channel is the one of the largest expected gain less s * cost (`by = "value"`), or the logged policy's imitation
-    ( `by = "policy"` ), and users stand in the order of that value (user-level allocation, section 3.7.2). `budget`, in
-    the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is refused.
+    The gain is the reward's: its gains by their weights (18). The channel is the one of the largest expected gain less
+    s * cost, or of the largest penalised reward where the run predicts that ( `by = "value"` ), or the one that the log
+    would choose ( `by = "policy"` ); users stand in the order of that value (user-level allocation, section 3.7.2).
+    `budget`, in the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is
+    refused.
     """
     if by not in ("value", "policy"):
         raise UserError(f"recommend: by = {by!r}, expected 'value' or 'policy'")
     schema = journeys.schema
     if budget is not None and schema.cost is None:
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
-    if budget is not None and budget < 0:
+    if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
-    if not method.reward_gains:
+    classes = [g for g in method.reward_weights if schema.gain(g).kind == "classes"]
+    if classes:
+        raise UserError(f"recommend: {', '.join(classes)} has classes and no order; name another gain with --reward")
+    if not method.reward_weights:
         raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
     found = method.predict_next(journeys)
-    gain = sum((found.reward_by_channel[g] for g in method.reward_gains), np.zeros_like(found.action))  # (U, M)
+    gain = np.zeros_like(found.action)  # (U, M)
+    for name, weight in method.reward_weights.items():
+        gain += weight * found.reward_by_channel[name]
     cost = found.reward_by_channel.get("cost")
     cost = np.zeros_like(gain) if cost is None else np.maximum(cost, 0.0)
-    value: Floats = gain - method.penalty * cost
+    value: Floats = found.reward_by_channel.get("penalised", gain - method.penalty * cost)
     choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
     at = np.arange(len(choice))
     order = np.argsort(-value[at, choice], kind="stable")
@@ -79,11 +86,16 @@ def recommend(
     return table
 
 
+def check_ending(path: Path) -> None:
+    """UserError for a file that recommendations cannot be written to."""
+    if path.suffix not in (".parquet", ".csv"):
+        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+
+
 def save(table: pl.DataFrame, path: str | Path) -> None:
     """Write recommendations as parquet or csv, by the file's ending; whole or not at all."""
     path = Path(path)
-    if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+    check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.new")
     if path.suffix == ".csv":

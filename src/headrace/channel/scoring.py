@@ -14,9 +14,9 @@ from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors, predict_floors
 from headrace.evaluate.metrics import Predicted, calibration
 from headrace.evaluate.results import Record, Source, score
-from headrace.evaluate.targets import Target, steps_of
+from headrace.evaluate.targets import Target, pad_classes, steps_of
 from headrace.journeys.seams import Bools, Integers
-from headrace.journeys.splits import Split
+from headrace.journeys.splits import SHARES, Split, uniform_of_users
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import View, view
 
@@ -55,16 +55,21 @@ def evaluate(
     seed: int | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Evaluation:
-    """Score a method and the floors on a part of its split, or on all steps of `other`, a log of the same schema.
+    """Score a method and the floors on a part of its split, or on `other`, a log of the same schema (part "other").
 
+    Of `other` only the steps of users that training never saw are scored; where the journeys of the training are gone
+    ( `journeys is other` ), the users whose id a split by users would not have put into training.
     Floors are fitted on the split's training steps. `floors` names those wanted; () for none. Metrics carry the
     target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
     """
     log = journeys if other is None else other
     index = None
     if other is not None:
-        steps_view = View(other, np.ones(other.n_steps, dtype=np.bool_), method.length, cut="exact")
-        part = "all"
+        labels = unseen(journeys, split, other)
+        if not labels.any():
+            raise UserError(f"{other.path}: all of its users are training users of the run; give users it never saw")
+        steps_view = View(other, labels, method.length, cut="exact")
+        part = "other"
     else:
         steps_view = view(journeys, split, part, method.length, cut="exact")
     predictions = method.predict(log, steps_view)
@@ -81,8 +86,10 @@ def evaluate(
     for target in wanted(method, log):
         if not target.known(log, rows).any():
             continue
-        steps = steps_of(log, rows, target, index)
-        ours = Predicted(_values(predictions, target, log, target.known(log, rows)), rows=steps.rows)
+        values = _values(predictions, target, log, target.known(log, rows))
+        classes = max(target.classes(log), values.shape[1]) if values.ndim == 2 else 0
+        steps = steps_of(log, rows, target, index, classes)
+        ours = Predicted(pad_classes(values, classes) if classes else values, rows=steps.rows)
         table: dict[str, Predicted | str] = {method.name: ours}
         if floors is None or len(floors):
             fitted = fit_floors(journeys, split, [target], floors, split.seed, progress)[target]
@@ -96,13 +103,26 @@ def evaluate(
     return Evaluation(records, curves)
 
 
+def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
+    """(N,) the steps of another log whose users have no training steps in the run's own."""
+    if other.schema.user is None:
+        return np.ones(other.n_steps, dtype=np.bool_)
+    seen = np.zeros(other.n_users, dtype=np.bool_)
+    if journeys is not other:
+        train = np.unique(journeys.user_of_step[split.rows("train")])
+        seen = np.isin(other.users, journeys.users[train])
+    elif split.protocol in SHARES and split.fold is None:
+        seen = uniform_of_users(other, split.seed, "part") < SHARES[split.protocol][0]
+    return ~np.repeat(seen, np.diff(other.offsets))
+
+
 def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
-    """The targets of a table: the channel, the reward's gains in three conditionings, other binary gains in one."""
+    """The targets of a table: the channel, the reward's gains in three conditionings, other gains in the first."""
     found = [Target("action")] if journeys.schema.channel is not None else []
     for gain in journeys.schema.gains:
         if gain.name in method.reward_gains:
             found += [Target(gain.name), Target(gain.name, "channel"), Target(gain.name, "context")]
-        elif gain.kind == "binary":
+        else:
             found.append(Target(gain.name))
     return found
 
@@ -119,8 +139,10 @@ def _values(predictions: Predictions, target: Target, log: Journeys, known: Bool
     if target.name == "action":
         return predictions.action
     if target.given == "before":
-        return predictions.reward[target.name][known]
-    if target.given == "context":
-        return predictions.reward_in_context[target.name][known]
-    chosen: Integers = np.asarray(log.channel)[predictions.rows].astype(np.int64)
-    return predictions.reward_by_channel[target.name][np.arange(len(chosen)), chosen][known]
+        values = predictions.reward[target.name]
+    elif target.given == "context":
+        values = predictions.reward_in_context[target.name]
+    else:
+        chosen: Integers = np.asarray(log.channel)[predictions.rows].astype(np.int64)
+        values = predictions.reward_by_channel[target.name][np.arange(len(chosen)), chosen]
+    return values[known]

@@ -1,13 +1,16 @@
-"""The command line: one frozen dataclass a command, its fields the flags, its `run` the work.
+"""The command line: one frozen dataclass a command, its fields the flags, `execute` the work.
 
-Commands are imported only when they are called, so that --help answers at once. Exit codes: 0 done, 2 the user's
-mistake (one line), 3 a figure that was asked for is refused.
+A command's module is imported when it is called, and what it works with when it works, so that --help answers at
+once. Exit codes: 0 done, 2 the user's mistake (one line), 3 a figure that was asked for is refused, 130 and 143 stopped
+by SIGINT and SIGTERM.
 """
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 COMMANDS = {  # name: (module:class, what it does)
     "demo": ("demo:Demo", "the whole way on simulated ads: log, audit, training, evaluation, report"),
@@ -26,6 +29,7 @@ COMMANDS = {  # name: (module:class, what it does)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit code."""
+    signal.signal(signal.SIGTERM, _stop)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 
 
@@ -48,27 +52,28 @@ def run(arguments: list[str]) -> int:
             if name in ("data", "data --help", "data -h"):
                 print(overview("data "))  # noqa: T201
                 return 0
-            raise unknown("command", name, COMMANDS, "headrace")
+            raise unknown("command", name, COMMANDS)
         return call(name, arguments[words:])
     except UserError as error:
-        print(f"headrace: {_one_line(error)}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _told(str(error), 2)
     except Refused as error:
-        print(f"headrace: refused: {_one_line(error)}", file=sys.stderr)  # noqa: T201
-        return 3
+        return _told(f"refused: {error}", 3)
     except BrokenPipeError:  # the reader of our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a folder that may not be written, a full disk: the system's words name the cause
+        return _told(f"{error.filename or name}: {error.strerror or error}; mend that and call the command again", 2)
+    except KeyboardInterrupt:
+        return _told(f"{name}: stopped by SIGINT", 130)
 
 
 def call(name: str, arguments: list[str]) -> int:
     """Parse a command's flags and run it."""
-    import tyro
+    from headrace.cli.parse import parse
 
     module, _, kind = COMMANDS[name][0].partition(":")
     command = getattr(importlib.import_module(f"headrace.cli.{module}"), kind)
-    parsed = tyro.cli(command, prog=f"headrace {name}", args=arguments)
-    return int(parsed.run() or 0)
+    return int(parse(name, command, arguments).execute() or 0)
 
 
 def overview(prefix: str = "") -> str:
@@ -80,5 +85,11 @@ def overview(prefix: str = "") -> str:
     return "\n".join([title, "", "usage: headrace COMMAND ...   (headrace COMMAND --help tells its flags)", "", *lines])
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _told(text: str, code: int) -> int:
+    print(f"headrace: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Leave as a fit does that is asked to stop, so that what was half written is cleared away."""
+    sys.exit(_told(f"stopped by {signal.Signals(number).name}", 128 + number))

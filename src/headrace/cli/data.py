@@ -2,21 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from headrace.cli.console import out, progress
-from headrace.cli.settings import open_journeys
-from headrace.errors import Refused, UserError
-from headrace.evaluate.bootstrap import Interval
-from headrace.evaluate.results import Source, record, save
-from headrace.journeys.audit import audit, has_leak
-from headrace.journeys.fetch import fetch
-from headrace.journeys.inspect import describe, inspect
-from headrace.journeys.inspect import save as save_draft
-from headrace.journeys.prepare import prepare
-from headrace.learn.run import Run
+from headrace.cli.parse import QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +15,29 @@ class Inspect:
 
     file: tyro.conf.Positional[Path]
     """parquet, csv or tsv (.gz, .zst)"""
-    out: Path | None = None
+    out: Annotated[Path | None, QUIET] = None
     """Where the draft goes; default: FILE with the ending .schema.toml, in this folder."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        from headrace.cli.console import out
+        from headrace.errors import UserError
+        from headrace.journeys.inspect import describe, inspect, save
+
         draft, preview = inspect(self.file)
         target = self.out or Path(f"{self.file.name.split('.')[0]}.schema.toml")
         if target.exists():
             raise UserError(f"{target}: exists; choose another --out, so that no corrected schema is lost")
-        save_draft(draft, preview, target)
-        columns = ("column", "type", "nulls", "distinct", "example", "role", "why")
-        table = Table(*columns, title=f"{self.file}: {preview.rows:,} rows seen")
-        for row in describe(preview):
-            table.add_row(*row)
+        save(draft, preview, target)
+        table = Table(
+            "column", "nulls", "distinct", "example", "taken as", title=f"{self.file}: {preview.rows:,} rows seen"
+        )
+        table.columns[0].no_wrap = True
+        for column, kind, nulls, distinct, example, role, why in describe(preview):
+            name = Text.assemble(column, (f"\n{kind}", "dim"))
+            table.add_row(name, nulls, distinct, Text(example), Text.assemble(role, (f"\n{why}", "dim")))
         out.print(table)
         out.print(
             f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"
@@ -54,16 +54,21 @@ class Prepare:
     """A layout's name or a TOML file."""
     out: Path
     """The new journeys folder."""
-    keep_duplicates: bool = False
+    keep_duplicates: Annotated[bool, QUIET] = False
     """Keep rows that are equal in every column."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from headrace.cli.console import out, progress
+        from headrace.cli.settings import refuse_folder
+        from headrace.journeys.prepare import prepare
+
+        refuse_folder(self.out)
         with progress("preparing") as tell:
             journeys = prepare(self.source, self.schema, self.out, self.keep_duplicates, tell)
         counts = f"{journeys.n_users:,} users, {journeys.n_steps:,} steps"
         out.print(f"{self.out}: {counts}, fingerprint {journeys.fingerprint[:12]}")
         for name, value in journeys.manifest["notes"].items():
-            if isinstance(value, int):
+            if isinstance(value, int) and value and name != "users":
                 out.print(f"  {name.replace('_', ' ')}: {value:,}")
 
 
@@ -77,14 +82,27 @@ class Audit:
     """honest | users | temporal | time | paper"""
     seed: int = 0
     """Of the split."""
-    fold: int | None = None
+    fold: Annotated[int | None, QUIET] = None
     """0 to 4: one of five folds over the users."""
-    schema: str | None = None
+    schema: Annotated[str | None, QUIET] = None
     """Of JOURNEYS where that is a raw log."""
-    out: Path | None = None
-    """A folder for audit.json and results.json."""
+    out: Annotated[Path | None, QUIET] = None
+    """A new folder for audit.json and results.json."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from rich.table import Table
+        from rich.text import Text
+
+        from headrace.cli.console import out
+        from headrace.cli.settings import open_journeys, refuse_run
+        from headrace.errors import Refused
+        from headrace.evaluate.bootstrap import Interval
+        from headrace.evaluate.results import Source, record, save
+        from headrace.journeys.audit import audit, has_leak
+        from headrace.learn.run import Run
+
+        if self.out is not None:
+            refuse_run(self.out)
         journeys = open_journeys(self.journeys, self.schema)
         split = journeys.split(self.protocol, self.seed, self.fold)
         findings = audit(journeys, split)
@@ -93,7 +111,7 @@ class Audit:
         style = {"clean": "green", "note": "yellow", "leak": "bold red"}
         for f in findings:
             rows = f" (first rows {', '.join(map(str, f.rows))})" if f.rows and f.verdict == "leak" else ""
-            table.add_row(f.check, f"[{style[f.verdict]}]{f.verdict}[/]", f.detail + rows)
+            table.add_row(f.check, Text(f.verdict, style[f.verdict]), f.detail + rows)
         out.print(table)
         if self.out is not None:
             run = Run.create(
@@ -131,5 +149,8 @@ class Fetch:
     out: Path = Path("data")
     """The folder that holds or will hold the files."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from headrace.cli.console import out
+        from headrace.journeys.fetch import fetch
+
         out.print(fetch(self.name, self.out))

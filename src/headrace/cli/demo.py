@@ -2,19 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from headrace.channel.mtorl import MTORL, PRESETS
-from headrace.channel.recommend import recommend, save
-from headrace.channel.scoring import evaluate
-from headrace.cli.console import out, progress
-from headrace.cli.evaluate import leave
-from headrace.cli.settings import configure
-from headrace.cli.train import audited, provenance, settings
-from headrace.learn.run import Run
-from headrace.report.brief import print_brief
-from headrace.report.summary import summarise
-from headrace.simulate.log import simulate
-from headrace.simulate.scenario import Scenario
+import tyro
+
+from headrace.cli.parse import QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +14,35 @@ class Demo:
     """Simulate ad journeys, audit, train MTORL, measure it beside every floor, recommend, and write the report."""
 
     out: Path = Path("runs/demo")
-    """A new folder: the run, with the journeys inside it."""
+    """A new folder for the run; the journeys go beside it, to OUT-journeys."""
     users: int = 3_000
     """How many users are simulated."""
     seed: int = 0
     """Everything random is a function of it."""
-    set: tuple[str, ...] = ()
-    """key=value ... of MTORL's config."""
+    set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Fields of MTORL's config."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from headrace.channel.mtorl import MTORL, PRESETS
+        from headrace.channel.recommend import recommend, save
+        from headrace.channel.scoring import evaluate
+        from headrace.cli.console import out, progress
+        from headrace.cli.fitting import audited, provenance, settings
+        from headrace.cli.measuring import leave
+        from headrace.cli.settings import configure, refuse_folder, refuse_run
+        from headrace.learn.run import Run
+        from headrace.report.brief import print_brief
+        from headrace.report.summary import summarise
+        from headrace.simulate.log import simulate
+        from headrace.simulate.scenario import Scenario
+
+        config = configure("mtorl", MTORL.config_type, PRESETS, "default", (*self.set, f"seed={self.seed}"))
+        log = self.out.with_name(f"{self.out.name}-journeys")
+        refuse_run(self.out)
+        refuse_folder(log)
         scenario = Scenario.load("ads")
         with progress("simulating") as tell:
-            journeys = simulate(scenario, self.users, None, "logging", self.seed, f"{self.out}-journeys", tell)
+            journeys = simulate(scenario, self.users, None, "logging", self.seed, log, tell)
         out.print(
             f"1. {journeys.n_users:,} users, {journeys.n_steps:,} exposures over {len(journeys.channels)} channels"
         )
@@ -41,11 +50,10 @@ class Demo:
         findings = audited(journeys, split)
         notes = [f.detail for f in findings if f.verdict == "note"]
         out.print("2. audit, protocol honest: no leak" + "".join(f"; note: {n}" for n in notes))
-        config = configure("mtorl", MTORL.config_type, PRESETS, "default", (*self.set, f"seed={self.seed}"))
         method = MTORL(config)
         run = Run.create(self.out, settings(method.settings(), journeys, split), **provenance(journeys, split))
         method.fit(journeys, split, run)
-        run.write_json("audit.json", [f.to_dict() for f in findings])
+        run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
         run.write_json("summary.json", summarise(journeys))
         stage = method.stage
         if stage is not None:

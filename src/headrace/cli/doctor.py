@@ -1,23 +1,23 @@
 """headrace doctor: what this installation runs on."""
 
-import importlib.metadata
-import os
-import platform
 from dataclasses import dataclass
-
-from rich.table import Table
-
-from headrace import __version__
-from headrace.cli.console import out
-from headrace.learn.optimise import choose_device, has_bf16
 
 
 @dataclass(frozen=True, slots=True)
 class Doctor:
     """Versions, threads and devices, for a bug report."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        import importlib.metadata
+        import os
+        import platform
+
         import torch
+        from rich.table import Table
+
+        from headrace import __version__
+        from headrace.cli.console import out
+        from headrace.learn.optimise import choose_device, has_bf16
 
         device = choose_device()
         rows = {

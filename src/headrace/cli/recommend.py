@@ -2,39 +2,56 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
-from rich.table import Table
 
-from headrace.channel.methods import load
-from headrace.channel.recommend import recommend, save
-from headrace.cli.console import out
-from headrace.cli.settings import open_journeys
-from headrace.learn.run import Run
+from headrace.cli.parse import QUIET
 
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
     """Write one row a user, best first: user, channel, expected gain and cost, propensity, rank."""
 
-    run_: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path]
     """A folder that train left."""
     data: Path
-    """Journeys of the users to advertise to."""
+    """Journeys, or a raw log of the run's schema, of the users to advertise to."""
     out: Path
-    """A .parquet or .csv file."""
-    budget: float | None = None
+    """A new .parquet or .csv file."""
+    budget: Annotated[float | None, QUIET] = None
     """In the cost's unit: only the users from the top whose expected cost fits it."""
     by: str = "value"
-    """value: the channel of the largest expected gain less s times cost; policy: the one the log would choose."""
+    """value: the channel of the largest expected gain less s times cost; policy: the one the log would choose"""
 
-    def run(self) -> None:
-        method = load(Run.open(self.run_))
-        journeys = open_journeys(self.data)
+    def execute(self) -> None:
+        from rich.table import Table
+
+        from headrace.channel.methods import load
+        from headrace.channel.recommend import check_ending, recommend, save
+        from headrace.cli.console import out
+        from headrace.cli.measuring import open_run, own_schema
+        from headrace.cli.settings import open_journeys
+        from headrace.errors import UserError
+
+        check_ending(self.out)
+        if self.out.exists():
+            raise UserError(f"{self.out}: exists; choose another --out, so that nothing is lost")
+        run = open_run(self.run)
+        method = load(run)
+        journeys = open_journeys(self.data, own_schema(run))
         table = recommend(method, journeys, self.budget, self.by)
         save(table, self.out)
-        shown = Table(*table.columns, title=f"{table.height:,} of {journeys.n_users:,} users")
+        right = {name for name, kind in table.schema.items() if kind.is_numeric() and name != "user"}
+        shown = Table(title=f"the first of {table.height:,} users out of {journeys.n_users:,}")
+        for name in table.columns:
+            shown.add_column(name.replace("_", " "), justify="right" if name in right else "left")
         for row in table.head(10).iter_rows():
             shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
         out.print(shown)
-        out.print(f"{self.out}: all of them")
+        cost = journeys.schema.cost
+        spend = "" if cost is None else f" at an expected cost of {table['expected_cost'].sum():,.4g} {cost.unit}"
+        limit = "" if self.budget is None else f" (budget {self.budget:,.10g})"
+        out.print(
+            f"{self.out}: {table.height:,} users, expected gain {table['expected_gain'].sum():,.4g}{spend}{limit}"
+        )

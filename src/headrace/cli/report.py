@@ -5,9 +5,6 @@ from pathlib import Path
 
 import tyro
 
-from headrace.cli.console import out
-from headrace.report.page import write_page
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -16,5 +13,8 @@ class Report:
     folder: tyro.conf.Positional[Path]
     """A run, or the folder of a comparison."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from headrace.cli.console import out
+        from headrace.report.page import write_page
+
         out.print(f"{write_page(self.folder)}: open it in a browser; it needs no network")

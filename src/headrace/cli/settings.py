@@ -1,6 +1,9 @@
 """From a preset and --set key=value to a method's config; and the journeys that --data names."""
 
+import atexit
+import contextlib
 import dataclasses
+import math
 import tempfile
 import tomllib
 import types
@@ -9,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError, unknown
+from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
 
 Value = Any
+EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
 
 
 def configure(
@@ -24,9 +29,15 @@ def configure(
         path = Path(preset)
         if not path.is_file():
             raise UserError(f"--preset {preset}: no such file")
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path}: not valid TOML ({error}); correct that line") from None
     else:
         raise unknown("preset", preset, presets, method)
+    twice = [c for c in changes if c.startswith("seed=")][:-1]
+    if twice:
+        raise UserError(f"--set {twice[0]}: the seed has a flag of its own; use  --seed {twice[0][5:]}")
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -38,8 +49,22 @@ def configure(
     for key, value in values.items():
         if key not in fields:
             raise unknown("key", key, fields, f"{method} config")
-        resolved[key] = read(key, value, hints[key]) if isinstance(value, str) else value
+        held = key in presets.get(preset, {}) and values[key] is presets[preset][key]
+        resolved[key] = value if held else read(key, as_text(value), hints[key])
     return kind(**resolved)
+
+
+def as_text(value: Any) -> str:
+    """A TOML file's value as --set would spell it.
+
+    >>> as_text(True), as_text(0.5), as_text({"click": 1, "sale": 2.5})
+    ('true', '0.5', 'click:1,sale:2.5')
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, dict):
+        return ",".join(f"{name}:{part}" for name, part in value.items())
+    return str(value)
 
 
 def read(key: str, text: str, hint: Any) -> Value:
@@ -52,31 +77,55 @@ def read(key: str, text: str, hint: Any) -> Value:
     if type(None) in options and text.lower() == "none":
         return None
     for option in options:
-        origin = typing.get_origin(option)
-        if origin is typing.Literal:
+        if typing.get_origin(option) is typing.Literal:
             choices = typing.get_args(option)
             if text not in choices:
                 raise unknown(f"value of {key}", text, choices)
             return text
-        if origin is dict:
-            pairs = [part.partition(":") for part in text.split(",")]
-            if all(colon for _, colon, _ in pairs):
-                return {name: float(value) for name, _, value in pairs}
         if option is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
-        if option in (int, float):
-            try:
-                return option(text)
-            except ValueError:
-                continue
+        with contextlib.suppress(ValueError):
+            if typing.get_origin(option) is dict:
+                pairs = [part.split(":") for part in text.split(",")]
+                return {name: _finite(value) for name, value in pairs}
+            if option is int:
+                return int(text)
+            if option is float:
+                return _finite(text)
         if option is str:
             return text
-    names = " or ".join("none" if o is type(None) else getattr(o, "__name__", str(o)) for o in options)
-    raise UserError(f"--set {key}={text}: expected {names}")
+    raise UserError(f"--set {key}={text}: expected {' or '.join(EXPECTED.get(o, 'NAME:NUMBER,...') for o in options)}")
 
 
-def open_journeys(path: Path, schema: str | None = None) -> Journeys:
-    """The journeys of a prepared folder; a raw log of a known schema is prepared on the fly, with a message."""
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
+def refuse_folder(path: Path) -> None:
+    """UserError where something stands at the place of a new folder."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise UserError(f"{path}: exists; choose another --out, or remove it")
+
+
+def refuse_run(path: Path, instead: str = "") -> None:
+    """UserError where a run stands at the place of a new one; what a kill left before it was a run does not count."""
+    if (path / "config.json").is_file():
+        raise UserError(f"{path}: a run is there already; choose another --out{instead}")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: is a file, expected a new folder; choose another --out")
+
+
+def open_journeys(
+    path: Path, schema: LogSchema | str | None = None, keep: Path | None = None, resume: bool = False
+) -> Journeys:
+    """The journeys of a prepared folder; a raw log is prepared on the fly, with a message.
+
+    A raw log is read by `schema`, or as the known layout that it has. Its journeys go to `keep`, and with `resume` are
+    taken from there; without `keep` they last as long as the process.
+    """
     if (path / "journeys.json").is_file():
         return Journeys(path)
     from headrace.cli.console import err, progress
@@ -84,16 +133,32 @@ def open_journeys(path: Path, schema: str | None = None) -> Journeys:
     from headrace.journeys.readers import recognise
 
     if not path.exists():
-        raise UserError(f"--data {path}: no such file or folder")
-    name = schema or recognise(path)
-    if name is None:
+        raise UserError(f"{path}: no such file or folder; expected journeys or a raw log")
+    if keep is not None and keep.exists():
+        if resume and (keep / "journeys.json").is_file():
+            return Journeys(keep)
         raise UserError(
-            f"--data {path}: neither a journeys folder nor a log of a known layout; draft a schema with  "
+            f"{keep}: exists, and is where the journeys of {path} would go; use  --data {keep}  or remove it"
+        )
+    given = schema or recognise(path)
+    if given is None:
+        raise UserError(
+            f"{path}: neither a journeys folder nor a log of a known layout; draft a schema with  "
             f"headrace data inspect {path}  and make journeys with  headrace data prepare"
         )
-    out = Path(tempfile.mkdtemp(prefix="headrace-")) / "journeys"
-    err.print(
-        f"{path} is a raw log; preparing it as {name} (keep it with  headrace data prepare {path} --schema {name})"
-    )
+    name = given if isinstance(given, str) else given.name
+    if keep is None:
+        keep = _for_now() / "journeys"
+        place = "for this command alone"
+    else:
+        place = f"to {keep}"
+    err.print(f"{path} is a raw log; preparing it as {name}, {place}")
     with progress("preparing") as tell:
-        return prepare(path, name, out, progress=tell)
+        return prepare(path, given, keep, progress=tell)
+
+
+def _for_now() -> Path:
+    """A folder that goes with the process."""
+    folder = tempfile.TemporaryDirectory(prefix="headrace-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)

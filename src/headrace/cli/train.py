@@ -2,20 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from headrace.channel.methods import method_of
-from headrace.cli.console import out
-from headrace.cli.settings import configure, open_journeys
-from headrace.errors import Refused, UserError
-from headrace.journeys.audit import Finding, audit, has_leak
-from headrace.journeys.schema import LogSchema
-from headrace.journeys.splits import Split
-from headrace.journeys.store import Journeys
-from headrace.learn.run import Run
-from headrace.report.summary import summarise
+from headrace.cli.parse import QUIET
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,35 +16,54 @@ class Train:
     method: tyro.conf.Positional[str]
     """mtorl"""
     data: Path
-    """A journeys folder, or a raw log of a known layout."""
+    """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The run's new folder."""
     protocol: str = "honest"
     """honest | users | temporal | time | paper"""
-    fold: int | None = None
-    """0 to 4: one of five folds over the users (honest, users)."""
+    fold: Annotated[int | None, QUIET] = None
+    """0 to 4: one of five folds over the users (honest, users); none of them without it."""
     preset: str = "default"
     """default | paper | tiny | a TOML file of config fields"""
     seed: int = 0
     """Of the split, the weights and the order of batches."""
-    reward: str | None = None
-    """A gain; penalised (gain less s times cost); or multi, all gains that are known in time."""
-    set: tuple[str, ...] = ()
-    """key=value ... of the method's config."""
-    resume: bool = False
+    reward: Annotated[str | None, QUIET] = None
+    """A gain; gains with weights (click:1,sale:10); penalised (less s times cost); multi, all binary gains alike;
+    default: the first gain known in time."""
+    set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Fields of the method's config, over the preset's."""
+    resume: Annotated[bool, QUIET] = False
     """Go on with a run that was stopped, to the same bits."""
-    schema: str | None = None
-    """Of --data where that is a raw log."""
-    track: Annotated[bool, tyro.conf.arg(help="Write tensorboard files too.")] = False
+    schema: Annotated[str | None, QUIET] = None
+    """Of --data where that is a raw log: a layout's name or a TOML file."""
+    track: Annotated[bool, QUIET] = False
+    """Write tensorboard files too."""
 
-    def run(self) -> None:
+    def execute(self) -> None:
+        from headrace.channel.methods import method_of
+        from headrace.cli.console import out
+        from headrace.cli.fitting import audited, provenance, reward_changes, settings
+        from headrace.cli.settings import configure, open_journeys, refuse_run
+        from headrace.errors import unknown
+        from headrace.journeys.splits import PROTOCOLS
+        from headrace.learn.run import Run
+        from headrace.report.summary import summarise
+
         kind = method_of(self.method)
-        journeys = open_journeys(self.data, self.schema)
-        changes = (*reward_changes(self.reward, journeys.schema), *self.set, f"seed={self.seed}")
+        changes = (*self.set, f"seed={self.seed}")
+        configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work
+        if self.protocol not in PROTOCOLS:
+            raise unknown("protocol", self.protocol, PROTOCOLS)
+        if not self.resume:
+            refuse_run(self.out, ", or go on with that run by  --resume")
+        keep = self.out.with_name(f"{self.out.name}-journeys")
+        journeys = open_journeys(self.data, self.schema, keep, self.resume)
+        changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)
         split = journeys.split(self.protocol, self.seed, self.fold)
-        findings = audited(journeys, split)
+        audited(journeys, split)
         method = kind(config)
+        method.check(journeys)
         run = Run.create(
             self.out,
             settings(method.settings(), journeys, split),
@@ -62,56 +72,10 @@ class Train:
             **provenance(journeys, split),
         )
         method.fit(journeys, split, run)
-        run.write_json("audit.json", [f.to_dict() for f in findings])
+        run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
         run.write_json("summary.json", summarise(journeys))
         run.seal()
         stage = method.stage
         if stage is not None:
             out.print(f"{self.method}: {stage.epochs} epochs, {stage.steps} steps, best epoch {stage.best_epoch}")
         out.print(f"{self.out}: the run; measure it with  headrace evaluate {self.out}")
-
-
-def audited(journeys: Journeys, split: Split) -> list[Finding]:
-    """The audit's findings; a leak is refused, but under `paper`, which exists to show it."""
-    findings = audit(journeys, split)
-    if has_leak(findings) and split.protocol != "paper":
-        worst = next(f for f in findings if f.verdict == "leak")
-        raise Refused(f"{journeys.path}: {worst.check}: {worst.detail}; see  headrace data audit {journeys.path}")
-    return findings
-
-
-def settings(method: dict[str, Any], journeys: Journeys, split: Split) -> dict[str, Any]:
-    """What config.json of a run holds: the method, its config and the split."""
-    return {
-        **method,
-        "dataset": journeys.schema.name,
-        "protocol": split.protocol,
-        "split_seed": split.seed,
-        "fold": split.fold,
-    }
-
-
-def provenance(journeys: Journeys, split: Split) -> dict[str, Any]:
-    """What the manifest tells of the data."""
-    return {
-        "data": str(journeys.path.resolve()),
-        "data_fingerprint": journeys.fingerprint,
-        "split_fingerprint": split.fingerprint,
-    }
-
-
-def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
-    """--reward as changes of the config."""
-    if reward is None:
-        return []
-    known = [g.name for g in schema.gains if g.known != "never" and g.kind != "classes"]
-    if reward == "penalised":
-        if schema.cost is None:
-            raise UserError(f"--reward penalised: schema {schema.name} has no cost column; choose a gain")
-        return ["reward_target=penalised"]
-    if reward == "multi":
-        if not known:
-            raise UserError(f"--reward multi: schema {schema.name} has no gain that is known in time; name one")
-        return ["reward_weights=" + ",".join(f"{g}:1" for g in known)]
-    schema.gain(reward)
-    return [f"reward_weights={reward}:1"]

@@ -1,4 +1,4 @@
-"""Intervals by bootstrap over groups: users, or rows where a log has no user.
+"""Intervals by bootstrap over groups: users; where a log has no user its sessions, or else its rows.
 
 A `Metric` is a function of how often each group was drawn: counts (R, G) in, values (R,) out. Its value is what it
 gives for one of each, its interval the 2.5 and 97.5 % percentiles over the resamples. All metrics of all methods see

@@ -1,4 +1,5 @@
-"""Calibration of logits on validation steps: a temperature for classes, a slope and a shift for a binary.
+"""Calibration of logits on validation steps: a temperature for classes, a slope and a shift for a binary
+or a number.
 
 n steps, M classes.
 """
@@ -43,6 +44,19 @@ def fit_line(logits: NDArray[Any], labels: NDArray[Any], ridge: float = 1.0) -> 
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(1e-3, None), (None, None)])
     return Line(float(found.x[0]), float(found.x[1]))
+
+
+def fit_mean(values: NDArray[Any], labels: NDArray[Any], ridge: float = 1.0) -> Line:
+    """Slope (0 or more) and shift that minimise the squared error of a number, drawn to the identity by `ridge`.
+
+    values, labels (n,): a poor prediction is drawn in to the labels' mean instead of past it.
+    """
+    x, y = np.asarray(values, dtype=np.float64), np.asarray(labels, dtype=np.float64)
+    if len(y) == 0:
+        return Line()
+    dx, dy = x - x.mean(), y - y.mean()
+    slope = max(float((dx @ dy + ridge) / (dx @ dx + ridge)), 0.0)
+    return Line(slope, float(y.mean() - slope * x.mean()))
 
 
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:

@@ -199,7 +199,7 @@ def _inputs(train: Table) -> Callable[[Table], NDArray[np.float32]]:
 def _ranks(train: Table) -> tuple[Callable[[Table], NDArray[np.float32]], NDArray[np.bool_]]:
     """Fit the encoding for trees: numbers as they are, categories as ranks by frequency; which are split as sets."""
     frequent = {name: _frequent(c, CATEGORIES) for name, c in train.items() if c.kind == "category"}
-    names = list(train)
+    names = [name for name, c in train.items() if not np.isnan(c.values).all()] or list(train)[:1]
     native = np.array([name in frequent and len(frequent[name]) <= NATIVE for name in names])
 
     def encode(table: Table) -> NDArray[np.float32]:
@@ -216,6 +216,7 @@ def _ranks(train: Table) -> tuple[Callable[[Table], NDArray[np.float32]], NDArra
                 out[np.isnan(values), f] = np.nan
             else:
                 out[:, f] = values
-        return out
+        return np.where(empty, np.float32(0), out)
 
+    empty = all(np.isnan(c.values).all() for c in train.values())  # nothing is known of any step: one constant column
     return encode, native

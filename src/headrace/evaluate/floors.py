@@ -26,11 +26,13 @@ from scipy import sparse
 from headrace.errors import UserError, unknown
 from headrace.evaluate.floor_features import Table, Tables, check_same_schema, given, last_value, past_counts, past_sums
 from headrace.evaluate.floor_models import fit_lightgbm, fit_logistic, fit_trees
+from headrace.evaluate.floor_names import CLASS_FLOORS, GAIN_FLOORS
 from headrace.evaluate.metrics import CLIP, Predicted
 from headrace.evaluate.targets import Target
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Array, Journeys
+from headrace.journeys.views import known_for_training
 
 STRENGTHS = np.logspace(-3, 4, 57)  # of the prior, in steps
 WEIGHTS = np.linspace(0, 1, 101)  # of a point prediction
@@ -124,7 +126,7 @@ def fit_floors(
         found[target] = {}
         for name in names_of(target, journeys) if names is None else names:
             if name not in known:
-                if any(name in floors for floors in (CLASS_FLOORS, GAIN_FLOORS)):
+                if name in FITTERS:
                     continue  # a floor of another kind of target
                 raise unknown("floor", name, known)
             if progress is not None:
@@ -146,6 +148,8 @@ def _task(journeys: Journeys, split: Split, target: Target, seed: int, tables: T
     for part in ("train", "validation"):
         rows[part] = split.rows(part)
         rows[part] = rows[part][target.known(journeys, rows[part])]
+        if part == "train" and target.name != "action":
+            rows[part] = rows[part][known_for_training(journeys, split, target.name)[rows[part]]]
         if len(rows[part]) == 0:
             raise UserError(
                 f"{journeys.path}: no {part} step with a known {target.name} under protocol {split.protocol}; "
@@ -177,16 +181,16 @@ def shrunk_mean(number: Floats, total: Floats, mean: float, strength: float) -> 
     return (total + strength * mean) / (number + strength)
 
 
-def _constant(prior: Floats, n: int) -> Floats:
-    return np.repeat(prior[None], n, axis=0) if len(prior) > 1 else np.full(n, prior[0])
+def _constant(task: Task, prior: Floats, n: int) -> Floats:
+    return np.repeat(prior[None], n, axis=0) if task.classes else np.full(n, prior[0])
 
 
 def _uniform(task: Task) -> Answer | str:
-    return lambda _, rows: Predicted(_constant(np.full(task.classes, 1 / task.classes), len(rows)))
+    return lambda _, rows: Predicted(_constant(task, np.full(task.classes, 1 / task.classes), len(rows)))
 
 
 def _prior(task: Task) -> Answer | str:
-    return lambda _, rows: Predicted(_constant(task.prior, len(rows)))
+    return lambda _, rows: Predicted(_constant(task, task.prior, len(rows)))
 
 
 def _majority(task: Task) -> Answer | str:
@@ -204,7 +208,7 @@ def _blended(task: Task, point: Callable[[Journeys, Integers], Integers]) -> Ans
     """The prior with some weight on a point prediction (-1: none); the weight is fitted on validation."""
 
     def blend(points: Integers, weight: float) -> Floats:
-        out = _constant(task.prior, len(points))
+        out = _constant(task, task.prior, len(points))
         there = np.flatnonzero(points >= 0)
         out[there] *= 1 - weight
         out[there, points[there]] += weight
@@ -319,6 +323,9 @@ def _logged(task: Task) -> Answer | str:
     journeys = task.journeys
     if not journeys.has("propensity"):
         return "the log holds no propensities"
+    missing = int(np.isnan(journeys.column("propensity")).sum())
+    if missing:
+        return f"the log holds no propensity at {missing:,} of its {journeys.n_steps:,} steps"
     p = np.asarray(journeys.column("propensity")[task.train], dtype=np.float64)
     labels = task.labels.astype(np.int64)
     if task.classes == 2:
@@ -326,6 +333,7 @@ def _logged(task: Task) -> Answer | str:
         def other(log: Journeys, rows: Integers) -> Predicted:
             chosen = np.asarray(log.column("propensity")[rows], dtype=np.float64)
             first = np.where(np.asarray(log.channel[rows]) == 0, chosen, 1 - chosen)
+            first = np.where(np.isnan(first), task.prior[0], first)  # in another log
             return Predicted(np.stack([first, 1 - first], axis=1))
 
         return other
@@ -334,7 +342,7 @@ def _logged(task: Task) -> Answer | str:
     )
     if np.abs(p - mean[labels]).max() > 1e-6 or abs(mean.sum() - 1) > 1e-3:
         return "only the logged channel's propensity is in the log; those of the other channels do not follow from it"
-    return lambda _, rows: Predicted(_constant(mean / mean.sum(), len(rows)))
+    return lambda _, rows: Predicted(_constant(task, mean / mean.sum(), len(rows)))
 
 
 def _learnt(fit: Callable[..., Callable[[Table], Floats]]) -> Fitter:
@@ -372,23 +380,16 @@ def _some_users(journeys: Journeys, rows: Integers, most: int, seed: int) -> Int
     return found
 
 
-CLASS_FLOORS: dict[str, Fitter] = {
+FITTERS: dict[str, Fitter] = {
     "uniform": _uniform,
     "prior": _prior,
     "majority": _majority,
     "repeat-last": _repeat_last,
     "past-frequencies": _past_frequencies,
+    "past-rate": _past_rate,
     "markov": _markov,
     "look-up": _look_up,
     "logged": _logged,
-    "logistic": _learnt(fit_logistic),
-    "trees": _learnt(fit_trees),
-    "lightgbm": _learnt(fit_lightgbm),
-}
-GAIN_FLOORS: dict[str, Fitter] = {
-    "prior": _prior,
-    "past-rate": _past_rate,
-    "look-up": _look_up,
     "logistic": _learnt(fit_logistic),
     "trees": _learnt(fit_trees),
     "lightgbm": _learnt(fit_lightgbm),
@@ -397,10 +398,8 @@ GAIN_FLOORS: dict[str, Fitter] = {
 
 def floors_of(target: Target, journeys: Journeys) -> dict[str, Fitter]:
     """The floors that a target of this kind can have."""
-    floors = dict(CLASS_FLOORS if target.kind(journeys) == "classes" else GAIN_FLOORS)
-    if target.name != "action":
-        floors.pop("logged", None)
-    return floors
+    names = CLASS_FLOORS if target.kind(journeys) == "classes" else GAIN_FLOORS
+    return {name: FITTERS[name] for name in names if name != "logged" or target.name == "action"}
 
 
 def names_of(target: Target, journeys: Journeys) -> tuple[str, ...]:

@@ -4,7 +4,8 @@ Every function takes the steps and one method's predictions and returns a `Metri
 was drawn, from which value, interval and paired differences follow (bootstrap.py). Probabilities are clipped at 1e-7 in
 every log loss. A figure that the steps cannot carry is refused with the reason.
 
-n steps, M classes, G groups (users, or rows where a log has none), R resamples, S distinct step indices.
+n steps, M classes, G groups (users; sessions where a log has no user, rows where it has neither), R resamples, S
+distinct step indices.
 """
 
 from collections.abc import Callable
@@ -59,8 +60,18 @@ class Steps:
 
     @property
     def groups(self) -> tuple[Integers, int]:
-        """The group of each step, (n,), and G."""
-        return group(self.users, len(self))
+        """The group of each step, (n,), and G: users, else sessions, else the steps themselves."""
+        return group(self.session_codes if self.users is None else self.users, len(self))
+
+    @property
+    def session_codes(self) -> Integers | None:
+        """(n,) a number for each session; a step without one (-1) is a session of its own. None: no sessions."""
+        if self.sessions is None:
+            return None
+        codes = np.unique(self.sessions, return_inverse=True)[1].astype(np.int64)
+        alone = np.asarray(self.sessions) == -1
+        codes[alone] = len(codes) + np.arange(alone.sum())
+        return codes
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +119,11 @@ def log_loss(steps: Steps, predicted: Predicted) -> Metric:
 
 def session_log_loss(steps: Steps, predicted: Predicted) -> Metric:
     """Mean over sessions of the session's mean log loss."""
-    if steps.sessions is None:
+    session = steps.session_codes
+    if session is None:
         return Metric(None, "the log has no sessions")
     codes, groups = steps.groups
-    _, session = np.unique(steps.sessions, return_inverse=True)
-    pairs, of_pair = np.unique(
-        codes * (int(session.max()) + 1) + session, return_inverse=True
-    )  # sessions nest in users
+    pairs, of_pair = np.unique(codes * (int(session.max()) + 1) + session, return_inverse=True)  # nest in users
     share = 1 / np.bincount(of_pair, minlength=len(pairs))[of_pair]  # (n,)
     return ratio(losses(steps, predicted) * share, share, codes, groups)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from headrace.errors import UserError
 from headrace.evaluate.metrics import Kind, Steps
-from headrace.journeys.seams import Bools, Integers
+from headrace.journeys.seams import Bools, Floats, Integers
 from headrace.journeys.store import Journeys
 
 Given = Literal["before", "channel", "context"]
@@ -66,11 +66,25 @@ class Target:
         return labels >= 0 if labels.dtype.kind == "i" else ~np.isnan(labels)
 
 
-def steps_of(journeys: Journeys, rows: NDArray[Any], target: Target, index: Integers | None = None) -> Steps:
+def pad_classes(values: Floats, classes: int) -> Floats:
+    """(n, classes) probabilities of (n, C): none for the classes that a method did not know of.
+
+    >>> pad_classes(np.array([[0.25, 0.75]]), 3).tolist()
+    [[0.25, 0.75, 0.0]]
+    """
+    if values.shape[1] > classes:
+        raise ValueError(f"{values.shape[1]} classes predicted for {classes}; give steps_of the larger number")
+    return np.pad(values, ((0, 0), (0, classes - values.shape[1])))
+
+
+def steps_of(
+    journeys: Journeys, rows: NDArray[Any], target: Target, index: Integers | None = None, classes: int = 0
+) -> Steps:
     """The labelled steps of a table: those of `rows` whose outcome is known; predict them as `steps.rows`.
 
     `index` (n,) gives each row's step index where the rows are those of sampled windows, in which steps may repeat;
-    else it is the place in the journey.
+    else it is the place in the journey. `classes` is how many classes the methods know of: the steps have at least as
+    many, and `pad_classes` brings every method to `steps.classes`.
     """
     rows = np.asarray(rows, dtype=np.int64)
     known = target.known(journeys, rows)
@@ -83,7 +97,7 @@ def steps_of(journeys: Journeys, rows: NDArray[Any], target: Target, index: Inte
     return Steps(
         labels=target.labels(journeys, kept),
         kind=target.kind(journeys),
-        classes=target.classes(journeys),
+        classes=max(target.classes(journeys), classes if target.kind(journeys) == "classes" else 0),
         users=None if journeys.schema.user is None else users,
         index=kept - journeys.offsets[users] if index is None else np.asarray(index)[known],
         rows=kept,

@@ -129,6 +129,7 @@ def measure(made: Plan, log: pl.LazyFrame) -> Plan:
     asked = [pl.len().alias("rows")]
     asked += [check.bad.sum().alias(f"check {i}") for i, check in enumerate(made.checks)]
     asked += [number.null_count().alias(f"null {name}") for name, number in made.numbers.items()]
+    asked += [_wide(made).alias("wide")]
     found = log.select(asked).collect(engine="streaming").row(0, named=True)
     made.rows = found["rows"]
     if made.rows == 0:
@@ -140,7 +141,7 @@ def measure(made: Plan, log: pl.LazyFrame) -> Plan:
     for name, text in made.texts.items():
         if name != "channel":
             made.categories[name] = _distinct(log, text)
-    if made.schema.user is not None and not _is_number(made.types[made.schema.user]):
+    if made.schema.user is not None and (not _is_number(made.types[made.schema.user]) or found["wide"]):
         made.categories["users"] = _distinct(log, pl.col(made.schema.user).cast(pl.String))
     for name, column in made.items.items():
         inner = made.types[column].inner  # type: ignore[attr-defined]
@@ -148,6 +149,14 @@ def measure(made: Plan, log: pl.LazyFrame) -> Plan:
             made.categories[name] = _distinct(log, pl.col(column).explode().cast(pl.String))
     made.schema = replace(made.schema, channels=_channels(made, log))
     return made
+
+
+def _wide(made: Plan) -> pl.Expr:
+    """Whether user ids are integers beyond int64, as unsigned hashes are: they are taken as text."""
+    user = made.schema.user
+    if user is None or not made.types[user].is_integer():
+        return pl.lit(False)
+    return (pl.col(user) > 2**63 - 1).any() | (pl.col(user) < -(2**63)).any()
 
 
 def _user(made: Plan) -> None:
@@ -160,6 +169,10 @@ def _user(made: Plan) -> None:
         _must(
             made, user, pl.col(user) != pl.col(user).floor(), "fractions", "user ids that are whole numbers or text",
             "correct the rows, or name another column as user",
+        )  # fmt: skip
+        _must(
+            made, user, pl.col(user).abs() >= 2.0**63, "numbers beyond 64 bits",
+            "user ids that are whole numbers or text", "write the ids as text: as floats they have lost digits",
         )  # fmt: skip
     elif not (_is_number(made.types[user]) or _is_text(made.types[user])):
         raise _wrong_type(made, user, "whole numbers or text")
@@ -292,8 +305,11 @@ def _time(made: Plan, column: str, key: bool) -> pl.Expr:
         value = _number(made, column, to_do).cast(pl.Float64).fill_nan(None)
     if key:
         _must(
-            made, column, pl.col(column).is_null() | value.is_infinite(), "nulls", "a time in every row",
-            "drop or fill those rows",
+            made, column, pl.col(column).is_null(), "nulls", "a time in every row", "drop or fill those rows",
+        )  # fmt: skip
+        _must(
+            made, column, value.is_null() | value.is_infinite(), "values that are NaN or infinite",
+            "a time in every row", "drop or fill those rows",
         )  # fmt: skip
     return value
 

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Bools, Floats, History, Integers
-from headrace.journeys.statistics import GAP, Statistic, by_channel, check, default_statistics, fixed, to_floats
+from headrace.journeys.statistics import (
+    GAP,
+    Statistic,
+    by_channel,
+    check,
+    count_and_sum,
+    default_statistics,
+    gain_values,
+    to_floats,
+)
 from headrace.journeys.store import Array
 
 
@@ -30,7 +39,7 @@ class Memory:
         self,
         schema: LogSchema,
         users: int,
-        steps: int = 20,
+        steps: int = 256,
         user_features: dict[str, Array] | None = None,
         statistics: tuple[Statistic, ...] | None = None,
         categories: Mapping[str, Sequence[str]] | None = None,
@@ -40,6 +49,7 @@ class Memory:
         self.statistics = default_statistics(schema) if statistics is None else statistics
         check(self.statistics, schema)
         self.categories = dict(categories or {})
+        self._codes = {"channel", *self.categories} - {g.name for g in schema.gains}
         self.user = {k: self._typed(k, v) for k, v in (user_features or {}).items()}
         missing = [f.name for f in schema.features if f.level == "user" and f.name not in self.user]
         if missing:
@@ -48,16 +58,14 @@ class Memory:
             )
         self.channels = len(schema.channels)
         self.count = np.zeros(users, dtype=np.int64)  # steps appended so far
-        self.last_time = np.full(users, -np.inf)
+        # Of the two last times at which a user had steps, the later first: when, what the (last) step brought, and when
+        # that is known; (2, N) each. Steps at the same time happen together, so each of them sees the time before.
         brought = self._brought()
-        blank = {
-            name: self._typed(name, np.full(1, -1 if name == "channel" or name in self.categories else np.nan))
-            for name in brought
-        }
+        self.times = np.full((2, users), -np.inf)
         self.last: dict[str, Array] = {
-            name: np.repeat(blank[name], users) for name in brought
-        }  # what the last step brought
-        self.last_known = {name: np.full(users, np.inf) for name in brought}  # and when that is known, (N,) each
+            name: np.full((2, users), -1 if name in self._codes else np.nan) for name in brought
+        }
+        self.last_known = {name: np.full((2, users), np.inf) for name in brought}
         self.ring: dict[str, Array] = {}  # tokens of the last steps, (N, n) or (N, n, W)
         self._tables = [_Table(s, self.channels, users) for s in self.statistics]
 
@@ -99,7 +107,7 @@ class Memory:
         if len(np.unique(users)) != len(users):
             raise UserError("memory: a user stands twice in one append; append their steps one after the other")
         time = self._time(users, steps)
-        if np.any(time < self.last_time[users]):
+        if np.any(time < self.times[0, users]):
             raise UserError("memory: a step is older than the user's last one; append steps in order of time")
         token = self._token(users, steps)
         slot = self.count[users] % self.steps
@@ -115,30 +123,37 @@ class Memory:
             values = np.ones((len(users), 1), dtype=np.int64)
             known = time
             if s.of is not None:
-                gain = np.asarray(steps[s.of], dtype=np.float64)
-                values = np.stack([(~np.isnan(gain)).astype(np.int64), fixed(gain)], axis=1)
+                values = count_and_sum(gain_values(self.schema.gain(s.of), steps[s.of]))
                 known = self._known_at(s.of, time, steps)
             table.add(table.rows(users, self._key_values(table, users, steps)), known, channel, values)
         self._remember(users, time, channel, steps)
         self.count[users] += 1
-        self.last_time[users] = time
 
     def outcomes(self, users: Array, gain: str, values: Array, at: Array, time: Array, channel: Array) -> None:
         """A gain became known at time `at` for steps that happened at `time` over `channel`; all (B,).
 
-        Each such step must have been appended with the gain missing (NaN). Only statistics of the user are updated.
+        Each such step must have been appended with the gain missing (NaN). Raises where a statistic of the gain is
+        kept by more than the user, since the context of those steps is not known here.
         """
-        users = np.asarray(users, dtype=np.int64)
-        values = np.asarray(values, dtype=np.float64)
+        users, channel = np.asarray(users, dtype=np.int64), np.asarray(channel, dtype=np.int64)
+        values = gain_values(self.schema.gain(gain), values)
         at = np.maximum(np.asarray(at, dtype=np.float64), time)
-        for table in self._tables:
-            if table.statistic.of == gain and table.statistic.key == ("user",):
-                new = np.stack([(~np.isnan(values)).astype(np.int64), fixed(values)], axis=1)
-                table.add(users, at, np.asarray(channel, dtype=np.int64), new)
-        is_last = self.last_time[users] == time
+        tables = [table for table in self._tables if table.statistic.of == gain]
+        for s in (table.statistic for table in tables):
+            if s.key != ("user",):
+                raise UserError(
+                    f"memory: statistic {s.name} is kept by {', '.join(s.key) or 'channel'}, which a late {gain} does "
+                    "not tell; leave that statistic out, or append the step with the gain and when it is known"
+                )
+        for table in tables:
+            table.add(users, at, channel, count_and_sum(values))
         if gain in self.last:
-            self.last[gain][users[is_last]] = values[is_last]
-            self.last_known[gain][users[is_last]] = at[is_last]
+            for k in (0, 1):
+                same = self.times[k, users] == time
+                if self.schema.channel is not None:
+                    same &= self.last["channel"][k, users] == channel
+                self.last[gain][k, users[same]] = values[same]
+                self.last_known[gain][k, users[same]] = at[same]
 
     def _token(self, users: Integers, context: dict[str, Array]) -> dict[str, Array]:
         now = self._time(users, context)
@@ -150,24 +165,33 @@ class Memory:
                         f"memory: the context lacks the feature {f.name}, known before the decision; hand it in"
                     )
                 token[f"before/{f.name}"] = self._typed(f.name, context[f.name])
+        earlier = (self.times[0, users] >= now).astype(np.int64)  # 1 where the last time is now
         for name in self._brought():
-            seen = self.last_known[name][users] < now
-            values = self.last[name][users]
+            seen = self.last_known[name][earlier, users] < now
+            values = self.last[name][earlier, users]
             token[f"previous/{name}"] = np.where(seen, values, np.nan if values.dtype.kind == "f" else -1)
         for table in self._tables:
             rows = table.rows(users, self._key_values(table, users, context))
             token[f"so_far/{table.statistic.name}"] = to_floats(table.ask(rows, now), table.statistic)
         if self.schema.time is not None:
-            with np.errstate(invalid="ignore"):
-                gap = np.where(self.count[users] > 0, now - self.last_time[users], np.nan)
-            token[f"so_far/{GAP}"] = gap[:, None]
+            then = self.times[earlier, users]
+            token[f"so_far/{GAP}"] = np.where(np.isfinite(then), now - then, np.nan)[:, None]
         return token
 
     def _remember(self, users: Integers, time: Floats, channel: Integers, steps: dict[str, Array]) -> None:
+        gains = {g.name: g for g in self.schema.gains}
+        later = users[time > self.times[0, users]]
+        self.times[1, later] = self.times[0, later]
+        self.times[0, users] = time
         for name in self._brought():
-            self.last[name][users] = channel if name == "channel" else self._typed(name, steps[name])
-            is_gain = any(g.name == name for g in self.schema.gains)
-            self.last_known[name][users] = self._known_at(name, time, steps) if is_gain else time
+            last, known = self.last[name], self.last_known[name]
+            last[1, later], known[1, later] = last[0, later], known[0, later]
+            if name in gains:
+                last[0, users] = gain_values(gains[name], steps[name])
+                known[0, users] = self._known_at(name, time, steps)
+            else:
+                last[0, users] = channel if name == "channel" else self._typed(name, steps[name])
+                known[0, users] = time
 
     def _brought(self) -> list[str]:
         names = [f.name for f in self.schema.features if f.level == "step" and f.known == "after"]
@@ -176,8 +200,7 @@ class Memory:
         return names + (["cost"] if self.schema.cost is not None else [])
 
     def _typed(self, name: str, values: Array) -> Array:
-        code = name == "channel" or name in self.categories
-        return np.asarray(values).astype(np.int64 if code else np.float64)
+        return np.asarray(values).astype(np.int64 if name in self._codes else np.float64)
 
     def _known_at(self, gain: str, time: Floats, steps: dict[str, Array]) -> Floats:
         if not self.schema.gain(gain).known.startswith("at:"):
@@ -222,7 +245,8 @@ class _Table:
         if self.statistic.key == ("user",):
             return users
         found = np.empty(len(users), dtype=np.int64)
-        for i, key in enumerate(zip(*[k.tolist() for k in keys], strict=True) if keys else [()] * len(users)):
+        columns = [[None if v != v else v for v in k.tolist()] for k in keys]  # missing values are one key
+        for i, key in enumerate(zip(*columns, strict=True) if keys else [()] * len(users)):
             found[i] = self.places.setdefault(key, len(self.places))
         if len(self.places) > len(self.sums):
             grown = np.zeros((2 * len(self.places), self.width), dtype=np.int64)

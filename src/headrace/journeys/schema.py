@@ -25,6 +25,9 @@ FeatureKind = Literal["categorical", "numeric"]
 GainKind = Literal["binary", "continuous", "classes"]
 Level = Literal["step", "user"]
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "scaled"]
+LISTS = ("channel", "channels", "scores", "outcomes")  # keys of a schema file that may hold a list of text
+TABLES = ("features", "gains", "cost", "candidates")
+OTHERS = {"label_window_s": (int | float, "a number of seconds"), "context": (bool, "true or false")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +55,7 @@ class Cost:
 
     name: str
     unit: str = "scaled"
-    context: bool = (
-        False  # known when the step is shown (paid per exposure); False: it may tell the outcome (per click)
-    )
+    context: bool = False  # known when the step is shown (paid per exposure); False: it may tell the outcome (a click)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,28 @@ class LogSchema:
 
     def __post_init__(self) -> None:
         names = [f.name for f in self.features] + [g.name for g in self.gains]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise UserError(f"schema {self.name}: {', '.join(twice)} declared twice; keep one entry for each column")
+        for kind, given in (("", names), ("channel ", list(self.channels)), ("column ", list(self.channel_columns))):
+            twice = sorted({n for n in given if given.count(n) > 1})
+            if twice:
+                raise UserError(f"schema {self.name}: {kind}{', '.join(twice)} declared twice; keep one entry for each")
+        for name in names:
+            if name in self._taken():
+                raise UserError(
+                    f"schema {self.name}: {name!r} among features and gains is the name that journeys keep for their "
+                    f"own {name}; rename that column, or take the entry out"
+                )
         for feature in self.features:
             _check(self.name, "features", feature.name, "kind", feature.kind, get_args(FeatureKind))
             _check(self.name, "features", feature.name, "known", feature.known, ("before", "after"))
             _check(self.name, "features", feature.name, "level", feature.level, get_args(Level))
+            if feature.level == "user" and feature.known == "after":
+                raise UserError(
+                    f"schema {self.name}: feature {feature.name} has level 'user', so every step sees it, but is known "
+                    "'after'; declare it level = 'step', or known = 'before' if it was known from the start"
+                )
         for gain in self.gains:
             _check(self.name, "gains", gain.name, "kind", gain.kind, get_args(GainKind))
-            if not gain.known.startswith("at:"):
+            if not gain.known.startswith("at:") or gain.known == "at:":
                 _check(self.name, "gains", gain.name, "known", gain.known, ("after", "at:COLUMN", "never"))
             elif self.time is None:
                 raise UserError(
@@ -104,6 +117,10 @@ class LogSchema:
                     "name one, or use known = 'after' or 'never'"
                 )
         _check(self.name, "time", str(self.time), "time_unit", self.time_unit, get_args(TimeUnit))
+        if self.label_window_s is not None and not self.label_window_s > 0:
+            raise UserError(
+                f"schema {self.name}: label_window_s is {self.label_window_s}, expected more than 0 seconds"
+            )
 
     @property
     def channel_columns(self) -> tuple[str, ...]:
@@ -139,32 +156,34 @@ class LogSchema:
             raise unknown("gain", name, [g.name for g in self.gains], f"schema {self.name}")
         return found
 
+    def _taken(self) -> set[str]:
+        """Names under which a view keeps a step's channel, cost and times; no feature or gain may have them."""
+        roles = {"channel": self.channel, "cost": self.cost, "gap": self.time}
+        taken = {name for name, column in roles.items() if column is not None}
+        return taken | ({"time"} if self.time not in (None, "time") else set())
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for TOML and JSON; fields at their default are left out."""
+        """Plain values for TOML and JSON; empty ones are left out."""
         return {k: v for k, v in _plain(self).items() if k == "name" or v not in (None, [], {})}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], where: str = "schema") -> "LogSchema":
         """The schema of `to_dict`'s values; an unknown key is an error with the nearest name."""
-        values = dict(values)
-        _known_keys(cls, values, where)
-        if "name" not in values:
-            raise UserError(f'{where}: no name; add  name = "my-log"  at the top')
-        parts: dict[str, Any] = {}
+        _check_entry(cls, values, where, 'add  name = "my-log"  at the top')
+        parts = {key: _tuples(value) for key, value in values.items()}
         for key, kind in (("features", Feature), ("gains", Gain)):
-            entries = values.pop(key, [])
+            entries = values.get(key, [])
+            if not isinstance(entries, list):
+                raise UserError(f"{where}: {key} is no list; head each entry with  [[{key}]]")
             for entry in entries:
-                _known_keys(kind, entry, f"{where} [[{key}]]")
+                _check_entry(kind, entry, f"{where} [[{key}]]", 'add  name = "COLUMN"  to it')
             parts[key] = tuple(kind(**entry) for entry in entries)
-        for key, single in (("cost", Cost), ("candidates", Candidates)):
-            if values.get(key) is not None:
-                _known_keys(single, values[key], f"{where} [{key}]")
-                entry = {k: tuple(v) if isinstance(v, list) else v for k, v in values.pop(key).items()}
-                parts[key] = single(**entry)
-        if isinstance(values.get("channel"), list):
-            values["channel"] = tuple(values["channel"])
-        values["channels"] = tuple(values.get("channels", ()))
-        return cls(**values, **parts)
+        for key, single, do in (("cost", Cost, "name"), ("candidates", Candidates, "item")):
+            entry = values.get(key)
+            if entry is not None:
+                _check_entry(single, entry, f"{where} [{key}]", f'add  {do} = "COLUMN"  to it')
+                parts[key] = single(**{k: _tuples(v) for k, v in entry.items()})
+        return cls(**parts)
 
     def save(self, path: str | Path) -> None:
         """Write the schema as TOML."""
@@ -176,8 +195,10 @@ class LogSchema:
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             raise UserError(f"{path}: no such schema file; draft one with  headrace data inspect LOG") from None
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: not UTF-8 text, so no TOML; give a schema file") from None
         except tomllib.TOMLDecodeError as error:
             raise UserError(f"{path}: not valid TOML ({error}); correct that line") from None
         return cls.from_dict(values, str(path))
@@ -188,11 +209,24 @@ def _check(schema: str, section: str, name: str, key: str, value: str, allowed: 
         raise unknown(f"{key} of {name} in {section}", value, allowed, f"schema {schema}")
 
 
-def _known_keys(kind: type, values: dict[str, Any], where: str) -> None:
+def _check_entry(kind: type, values: Any, where: str, without: str) -> None:
+    """Raise unless `values` is a table of known keys, the first field's among them, that hold text or lists of it."""
     names = [f.name for f in dataclasses.fields(kind)]
-    for key in values:
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: {values!r} is no table; expected the keys {', '.join(names)}")
+    for key, value in values.items():
         if key not in names:
             raise unknown("key", key, names, where)
+        texts = value if isinstance(value, list) and key in LISTS else [value]
+        kind_of, expected = OTHERS.get(key, (str, "text in quotes"))
+        if key not in TABLES and not all(isinstance(t, kind_of) for t in texts):
+            raise UserError(f"{where}: {key} is {value!r}, expected {expected}")
+    if names[0] not in values:
+        raise UserError(f"{where}: no {names[0]}; {without}")
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _plain(value: Any) -> Any:

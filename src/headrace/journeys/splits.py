@@ -26,6 +26,7 @@ from headrace.journeys.store import Array, Journeys, ragged_rows
 PARTS = ("train", "validation", "test")
 PROTOCOLS = ("honest", "users", "temporal", "time", "paper")
 FOLDS = 5
+SHARES = {"honest": (0.60, 0.15, 0.25), "users": (0.8, 0.1, 0.1)}  # of the users, by part
 PAPER_WINDOWS, PAPER_LENGTH, PAPER_MIN_STEPS = 4_000, 20, 22
 
 
@@ -64,16 +65,19 @@ def split(
         raise unknown("protocol", protocol, PROTOCOLS)
     if fold is not None and (protocol not in ("honest", "users") or not 0 <= fold < FOLDS):
         raise UserError(f"fold {fold}: folds 0 to {FOLDS - 1} exist for the protocols honest and users")
+    if journeys.n_steps == 0:
+        raise UserError(f"{journeys.path}: the log holds no step, so there is nothing to split; prepare one with rows")
     windows = None
     declared: tuple[str, ...] = ()
     if protocol == "honest":
-        parts = _users(journeys, seed, fold, (0.60, 0.15, 0.25))
+        parts = _users(journeys, seed, fold, SHARES[protocol])
         if journeys.time is not None:
-            time = np.asarray(journeys.time)
-            cut = np.partition(time, int(0.75 * len(time)))[int(0.75 * len(time))]
+            time = journeys.time
+            at = int(0.75 * len(time))
+            cut = np.partition(time, at)[at]
             parts = {p: mask & ((time < cut) if p == "train" else (time >= cut)) for p, mask in parts.items()}
     elif protocol == "users":
-        parts, declared = _users(journeys, seed, fold, (0.8, 0.1, 0.1)), ("time",)
+        parts, declared = _users(journeys, seed, fold, SHARES[protocol]), ("time",)
     elif protocol == "temporal":
         parts, declared = _temporal(journeys), ("users", "time")
     elif protocol == "time":
@@ -97,13 +101,14 @@ def split(
 
 def uniform_of_users(journeys: Journeys, seed: int, purpose: str) -> NDArray[np.float64]:
     """(U,) a number in [0, 1) for each user, a function of its id, the seed and the purpose."""
-    ids = journeys.column("users")
+    ids = journeys.users
     if ids.dtype.kind in "iu":
         salt = int.from_bytes(hashlib.sha256(f"{seed}:{purpose}".encode()).digest()[:8], "little")
-        return _mix(np.asarray(ids).astype(np.uint64) ^ np.uint64(salt)) / 2.0**64
-    text = journeys.users
-    digests = b"".join(hashlib.blake2b(f"{seed}:{purpose}:{u}".encode(), digest_size=8).digest() for u in text)
-    return np.frombuffer(digests, dtype="<u8") / 2.0**64
+        bits = _mix(ids.astype(np.uint64) ^ np.uint64(salt))
+    else:
+        digests = (hashlib.blake2b(f"{seed}:{purpose}:{u}".encode(), digest_size=8).digest() for u in ids)
+        bits = np.frombuffer(b"".join(digests), dtype="<u8")
+    return np.asarray((bits >> np.uint64(11)) * 2.0**-53, dtype=np.float64)
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -144,14 +149,16 @@ def _time(journeys: Journeys, fractions: tuple[float, float, float]) -> dict[str
         raise UserError(
             f"{journeys.path}: protocol time needs a clock and this log has none; use honest, users or temporal"
         )
+    if min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise UserError(f"fractions {fractions}: expected three shares of 0 or more that add up to 1")
     start = session_starts(journeys)
     order = np.sort(start)
     n = len(order)
 
     def at(share: float) -> float:
-        return float(order[min(int(share * n), n - 1)]) if share < 1 else float("inf")
+        return float(order[int(share * n)]) if int(share * n) < n else float("inf")
 
-    first, second = at(fractions[0]), at(fractions[0] + fractions[1])
+    first, second = at(fractions[0]), at(1 - fractions[2])
     return {
         "train": start < first,
         "validation": (start >= first) & (start < second),
@@ -160,20 +167,20 @@ def _time(journeys: Journeys, fractions: tuple[float, float, float]) -> dict[str
 
 
 def session_starts(journeys: Journeys) -> NDArray[np.float64]:
-    """(N,) the time at which the step's session began; without a session column each step is its own session."""
+    """(N,) the time at which the step's session began; a step without a session is a session of its own."""
     if journeys.time is None:
         raise UserError(f"{journeys.path}: sessions by time need a clock and this log has none")
-    time = np.asarray(journeys.time, dtype=np.float64)
+    time = journeys.time.astype(np.float64)
     if not journeys.has("session"):
         return time
-    _, session = np.unique(
-        np.stack([journeys.user_of_step, np.asarray(journeys.column("session"), dtype=np.int64)]),
-        axis=1,
-        return_inverse=True,
-    )
-    starts = np.full(int(session.max()) + 1, np.inf)
-    np.minimum.at(starts, session, time)
-    return starts[session]
+    session = journeys.column("session")
+    order = np.lexsort((time, session, journeys.user_of_step))
+    user, code = journeys.user_of_step[order], session[order]
+    first = np.ones(len(order), dtype=np.bool_)
+    first[1:] = (user[1:] != user[:-1]) | (code[1:] != code[:-1]) | (code[1:] == -1)
+    starts = np.empty(len(order))
+    starts[order] = time[order][np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
+    return starts
 
 
 def _paper(journeys: Journeys, seed: int) -> tuple[dict[str, NDArray[np.bool_]], dict[str, NDArray[np.int64]]]:

@@ -5,25 +5,33 @@ count the same: a value enters the statistic of a step if and only if it was kno
 any part of the log, as production would have it. Without a clock the order within the user stands for time.
 
 Sums are kept as integers of 2^-20, so that they are exact and do not depend on the order in which outcomes arrive: the
-two faces agree bit for bit.
+two faces agree bit for bit. Tables too large to hold stand in a temporary file, mapped like the columns of the store.
 
 N steps, W values a step (1 for counts, 2 for a gain's count and sum; M times as many when kept for each channel).
 """
 
+import io
 import itertools
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headrace.errors import UserError
-from headrace.journeys.schema import LogSchema
-from headrace.journeys.seams import Floats
+from headrace.journeys.schema import Gain, LogSchema
+from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.store import Array, Journeys
 
 SCALE = 2.0**20
-CHUNK_STEPS = 200_000
-GAP = "gap"  # time since the user's last step: a running value of every log that has a clock
+LARGEST = 2.0**40  # of a gain: 2^63 / SCALE with room for eight of them
+CHUNK_STEPS = 16_384
+IN_MEMORY = 2**26  # bytes of all tables of a log; larger ones are mapped from a file without a name
+GAP = "gap"  # time since the user's last earlier step: a running value of every log that has a clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +59,11 @@ class Statistic:
 
 
 def default_statistics(schema: LogSchema) -> tuple[Statistic, ...]:
-    """The user's own counts and gains so far, and the same for each channel; labels only are left out."""
+    """The user's own counts and gains so far, and the same for each channel; not labels and classes."""
     if schema.user is None:
         return ()
     found = [Statistic("steps", ("user",))]
-    gains = [g.name for g in schema.gains if g.known != "never"]
+    gains = [g.name for g in schema.gains if g.known != "never" and g.kind != "classes"]
     found += [Statistic(g, ("user",), g) for g in gains]
     if schema.channel is not None:
         found.append(Statistic("steps_by_channel", ("user", "channel")))
@@ -65,6 +73,10 @@ def default_statistics(schema: LogSchema) -> tuple[Statistic, ...]:
 
 def check(statistics: tuple[Statistic, ...], schema: LogSchema) -> None:
     """Raise where a statistic would use what is not known before the decision."""
+    names = [s.name for s in statistics] + ([GAP] if schema.time is not None else [])
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise UserError(f"schema {schema.name}: two running statistics are called {twice[0]}; rename one, or its gain")
     for s in statistics:
         if s.of is not None and schema.gain(s.of).known == "never":
             raise UserError(
@@ -83,26 +95,77 @@ def check(statistics: tuple[Statistic, ...], schema: LogSchema) -> None:
 
 def fixed(values: Array) -> NDArray[np.int64]:
     """Values as integers of 2^-20; a missing value counts as 0."""
-    return np.rint(np.nan_to_num(np.asarray(values, dtype=np.float64)) * SCALE).astype(np.int64)
+    numbers = np.asarray(values, dtype=np.float64)
+    largest = np.nanmax(np.abs(numbers), initial=0.0)
+    if largest > LARGEST:
+        raise UserError(
+            f"a gain of {largest:g} is more than running sums can hold (2^40); state it in a larger unit, or declare "
+            "it known = 'never'"
+        )
+    return np.rint(np.nan_to_num(numbers) * SCALE).astype(np.int64)
 
 
 def running(journeys: Journeys, statistics: tuple[Statistic, ...]) -> dict[str, Floats]:
-    """Each statistic as known at each step, (N, W); with a clock also the gap since the user's last step, (N, 1)."""
+    """Each statistic as known at each step, (N, W); with a clock also the gap since the last earlier one, (N, 1)."""
     check(statistics, journeys.schema)
-    channels = len(journeys.channels)
-    out = {s.name: np.empty((journeys.n_steps, s.width(channels))) for s in statistics}
-    for start, stop in user_chunks(journeys):
-        rows = slice(start, stop)
-        users = journeys.user_of_step[rows]
-        for s in statistics:
-            if s.key == ("user",):
-                out[s.name][rows] = _running(journeys, s, rows, users)
-    for s in statistics:
-        if s.key != ("user",):
-            everything = slice(0, journeys.n_steps)
-            out[s.name][:] = _running(journeys, s, everything, _keys(journeys, s.key))
+    widths = {s.name: s.width(len(journeys.channels)) for s in statistics}
     if journeys.time is not None:
-        out[GAP] = _gap(journeys)
+        widths[GAP] = 1
+    large = 8 * journeys.n_steps * sum(widths.values()) > IN_MEMORY
+    with ExitStack() as opened:
+        files = {name: opened.enter_context(_scratch(journeys, large)) for name in widths}
+        own = [s for s in statistics if "user" in s.by]
+        for start, stop in user_chunks(journeys):
+            for name, table in running_of(journeys, own, slice(start, stop)).items():
+                files[name].write(table.tobytes())
+        for s in [s for s in statistics if s not in own]:  # across users: keys and times of the whole log are held
+            everything = slice(0, journeys.n_steps)
+            when = clock(journeys, everything)
+            known, values = events(journeys, s, everything, when)
+            sums = sums_before(keys(journeys, s.key, everything), when, known, values)
+            files[s.name].write(to_floats(sums, s).tobytes())
+        return {name: _table(files[name], journeys.n_steps, width) for name, width in widths.items()}
+
+
+def _scratch(journeys: Journeys, large: bool) -> IO[bytes]:
+    """An empty file in memory, or one without a name beside the log: where that had room, so may its tables."""
+    if not large:
+        return io.BytesIO()
+    return tempfile.TemporaryFile(dir=journeys.path if os.access(journeys.path, os.W_OK) else None)
+
+
+def _table(file: IO[bytes], n: int, width: int) -> Floats:
+    """(n, width) what was written to the file: mapped, or copied out of one in memory."""
+    if isinstance(file, io.BytesIO):
+        return np.frombuffer(file.getvalue(), dtype=np.float64).reshape(n, width)
+    file.flush()
+    return np.asarray(np.memmap(file, np.float64, "r", shape=(n, width)))
+
+
+def running_of(journeys: Journeys, statistics: Iterable[Statistic], rows: slice | Integers) -> dict[str, Floats]:
+    """The same at all n steps of some users, `rows` ascending: (n, W) of each statistic that is a user's own."""
+    index = np.r_[rows]
+    n = len(index)
+    users = journeys.users_of(index)
+    when = clock(journeys, rows)
+    is_first, is_later = np.ones(n, dtype=np.bool_), np.ones(n, dtype=np.bool_)
+    is_first[1:] = users[1:] != users[:-1]
+    is_later[1:] = is_first[1:] | (when[1:] != when[:-1])
+    first = np.maximum.accumulate(np.where(is_first, np.arange(n), 0))  # where the step's journey begins
+    together = np.maximum.accumulate(np.where(is_later, np.arange(n), 0))  # where the steps of its time begin
+    out: dict[str, Floats] = {}
+    for s in statistics:
+        known, values = events(journeys, s, rows, when)
+        if s.key == ("user",) and known is when:
+            total = np.zeros((n + 1, values.shape[1]), dtype=np.int64)
+            np.cumsum(values, axis=0, out=total[1:])
+            sums = total[together] - total[first]
+        else:
+            sums = sums_before(keys(journeys, s.key, rows), when, known, values)
+        out[s.name] = to_floats(sums, s)
+    if journeys.time is not None:
+        gap = when - when[np.maximum(together - 1, 0)]
+        out[GAP] = np.where(together > first, gap, np.nan)[:, None]
     return out
 
 
@@ -116,36 +179,45 @@ def user_chunks(journeys: Journeys, steps: int = CHUNK_STEPS) -> list[tuple[int,
     return list(itertools.pairwise(bounds))
 
 
-def clock(journeys: Journeys, rows: slice) -> Floats:
+def clock(journeys: Journeys, rows: slice | Integers) -> Floats:
     """When each step happened; where the log has no clock, the row number, which orders a user's steps."""
     if journeys.time is None:
-        return np.arange(rows.start, rows.stop, dtype=np.float64)
+        return np.asarray(np.r_[rows], dtype=np.float64)
     return np.asarray(journeys.time[rows], dtype=np.float64)
 
 
-def gain_known_at(journeys: Journeys, gain: str, rows: slice) -> Floats:
-    """When each step's gain is known: its own time, the time in the log, or never (infinity)."""
-    when = clock(journeys, rows)
+def gain_values(gain: Gain, raw: Array) -> Floats:
+    """A gain's values as numbers, NaN where the log has none (a class that is missing is stored as -1)."""
+    values = np.asarray(raw).astype(np.float64)
+    return np.where(values < 0, np.nan, values) if gain.kind == "classes" else values
+
+
+def known_at(journeys: Journeys, gain: str, rows: slice | Integers, when: Floats) -> Floats:
+    """When the gain of each step is known: its own time `when`, the time in the log, or never (infinity)."""
     known = journeys.schema.gain(gain).known
     if known == "never":
         return np.full(len(when), np.inf)
     if known.startswith("at:"):
-        at = np.asarray(journeys.column(f"known_at/{gain}")[rows], dtype=np.float64)
+        at = journeys.column(f"known_at/{gain}")[rows].astype(np.float64)
         return np.where(np.isnan(at), np.inf, np.maximum(when, at))
     return when
 
 
-def _running(journeys: Journeys, s: Statistic, rows: slice, keys: NDArray[np.int64]) -> Floats:
-    when = clock(journeys, rows)
+def events(journeys: Journeys, s: Statistic, rows: slice | Integers, when: Floats) -> tuple[Floats, NDArray[np.int64]]:
+    """When what each step adds to a statistic is known, (n,), and what it adds, (n, W)."""
     if s.of is None:
         known, values = when, np.ones((len(when), 1), dtype=np.int64)
     else:
-        gain = np.asarray(journeys.column(f"gain/{s.of}")[rows], dtype=np.float64)
-        known = gain_known_at(journeys, s.of, rows)
-        values = np.stack([(~np.isnan(gain)).astype(np.int64), fixed(gain)], axis=1)
+        known = known_at(journeys, s.of, rows, when)
+        values = count_and_sum(gain_values(journeys.schema.gain(s.of), journeys.gain(s.of)[rows]))
     if s.by_channel:
-        values = by_channel(values, np.asarray(journeys.channel[rows]), len(journeys.channels))
-    return to_floats(sums_before(keys, when, known, values), s)
+        values = by_channel(values, journeys.channel[rows], len(journeys.channels))
+    return known, values
+
+
+def count_and_sum(gain: Floats) -> NDArray[np.int64]:
+    """(n, 2) what each outcome adds to a gain's statistic: 1 and its value, or nothing where it is missing."""
+    return np.stack([(~np.isnan(gain)).astype(np.int64), fixed(gain)], axis=1)
 
 
 def by_channel(values: NDArray[np.int64], channel: Array, channels: int) -> NDArray[np.int64]:
@@ -194,26 +266,18 @@ def sums_before(keys: Array, asked: Array, known: Array, values: NDArray[np.int6
     return out
 
 
-def _keys(journeys: Journeys, columns: tuple[str, ...]) -> NDArray[np.int64]:
-    """(N,) one number for each distinct combination of key columns."""
-    key = np.zeros(journeys.n_steps, dtype=np.int64)
+def keys(journeys: Journeys, columns: tuple[str, ...], rows: slice | Integers) -> Integers:
+    """(n,) one number for each distinct combination of key columns among these rows."""
+    index = np.r_[rows]
+    key = np.zeros(len(index), dtype=np.int64)
     for column in columns:
-        values = journeys.user_of_step if column == "user" else step_values(journeys, column)
+        values = journeys.users_of(index) if column == "user" else step_values(journeys, column, index)
         _, code = np.unique(values, return_inverse=True)
-        key = key * (int(code.max()) + 1) + code
+        key = key * (int(code.max(initial=0)) + 1) + code
     return key
 
 
-def step_values(journeys: Journeys, feature: str) -> Array:
-    """A feature's value at each step, (N,), also where it is kept once a user."""
-    values = journeys.feature(feature)
-    return values[journeys.user_of_step] if journeys.schema.feature(feature).level == "user" else np.asarray(values)
-
-
-def _gap(journeys: Journeys) -> Floats:
-    time = clock(journeys, slice(0, journeys.n_steps))
-    gap = np.full((journeys.n_steps, 1), np.nan)
-    gap[1:, 0] = np.diff(time)
-    starts = journeys.offsets[:-1]
-    gap[starts[starts < journeys.n_steps], 0] = np.nan
-    return gap
+def step_values(journeys: Journeys, feature: str, rows: Integers) -> Array:
+    """A feature's value at these steps, (n,), also where it is kept once a user."""
+    at = journeys.users_of(rows) if journeys.schema.feature(feature).level == "user" else rows
+    return np.asarray(journeys.feature(feature)[at])

@@ -15,6 +15,7 @@ U users, N steps, M channels.
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -47,15 +48,28 @@ class Journeys:
                 f"{self.path}: not a journeys folder (no journeys.json); make one with  "
                 f"headrace data prepare SOURCE --schema NAME --out {self.path}"
             )
-        self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+        try:
+            self.manifest: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))
+            held = {name: self.path / entry["file"] for name, entry in self.manifest["columns"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{manifest}: damaged, not the manifest of journeys; prepare the log again") from None
         if self.manifest.get("format") != FORMAT:
             raise UserError(
                 f"{self.path}: journeys format {self.manifest.get('format')}, this version reads {FORMAT}; "
                 "prepare the log again"
             )
+        for name, file in held.items():
+            entry = self.manifest["columns"][name]
+            expected = entry["length"] * np.dtype(entry["dtype"]).itemsize
+            if not file.is_file() or file.stat().st_size != expected:
+                found = file.stat().st_size if file.is_file() else "no"
+                raise UserError(
+                    f"{file}: column {name} holds {found} bytes, expected {expected}; prepare the log again"
+                )
         self.schema = LogSchema.from_dict(self.manifest["schema"], str(manifest))
         self.categories: dict[str, list[str]] = self.manifest["categories"]
         self.fingerprint: str = self.manifest["fingerprint"]
+        self._maps: dict[str, Array] = {}
         self.offsets: NDArray[np.int64] = self.column("offsets")
         self.n_users = len(self.offsets) - 1
         self.n_steps = int(self.offsets[-1])
@@ -81,12 +95,14 @@ class Journeys:
 
     def column(self, name: str) -> Array:
         """The flat, read-only memory map of one column, or an error that proposes the nearest name."""
-        entry = self.manifest["columns"].get(name)
-        if entry is None:
-            raise unknown("column", name, self.manifest["columns"], str(self.path))
-        if entry["length"] == 0:
-            return np.zeros(0, dtype=entry["dtype"])
-        return np.memmap(self.path / entry["file"], dtype=entry["dtype"], mode="r", shape=(entry["length"],))
+        if name not in self._maps:
+            entry = self.manifest["columns"].get(name)
+            if entry is None:
+                raise unknown("column", name, self.manifest["columns"], str(self.path))
+            length, file = entry["length"], self.path / entry["file"]
+            mapped = np.memmap(file, entry["dtype"], "r", shape=(length,)) if length else np.zeros(0, entry["dtype"])
+            self._maps[name] = np.asarray(mapped)  # an ndarray that reads the map: cheaper to index than a memmap
+        return self._maps[name]
 
     @property
     def users(self) -> Array:
@@ -116,6 +132,10 @@ class Journeys:
             self._user_of_step = np.repeat(np.arange(self.n_users), np.diff(self.offsets))
         return self._user_of_step
 
+    def users_of(self, rows: Array) -> NDArray[np.int64]:
+        """The user index of each of these rows, of any shape; nothing of the log's size is held."""
+        return np.searchsorted(self.offsets, rows, side="right") - 1
+
     def feature(self, name: str) -> Array:
         """A feature's values: (N,) for a step's, (U,) for a user's."""
         level = self.schema.feature(name).level
@@ -131,7 +151,7 @@ class Journeys:
 
         return split(self, protocol, seed, fold)
 
-    def histories(self, rows: Array, steps: int = 20) -> "History":
+    def histories(self, rows: Array, steps: int = 256) -> "History":
         """The History before each of `rows`: the last `steps` steps, that row the last of them."""
         from headrace.journeys.views import histories
 
@@ -153,8 +173,8 @@ class JourneysWriter:
         self.schema = schema
         self.categories = dict(categories or {})
         self.notes: dict[str, Any] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix=f".{self.path.name}-", dir=self.path.parent))
-        (self._folder / "data").mkdir()
+        self._folder = self.path.parent / f".{self.path.name}-{secrets.token_hex(4)}"
+        (self._folder / "data").mkdir(parents=True)
         self._columns: dict[str, dict[str, Any]] = {}
         self._files: dict[str, Any] = {}
         self._hashes: dict[str, Any] = {}
@@ -182,10 +202,13 @@ class JourneysWriter:
     ) -> None:
         """Add users: ids (u,), journey lengths (u,), step columns (sum of lengths,), "user/..." columns (u,).
 
-        `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one length a step.
+        `items` holds "item/..." columns of sum(item_lengths) values; `item_lengths` one length a step. A column has the
+        type of its first values; later ones that do not fit it raise TypeError.
         """
         lengths = np.asarray(lengths, dtype=np.int64)
         total = int(lengths.sum())
+        if len(users) != len(lengths) or np.any(lengths < 0):
+            raise ValueError(f"{len(users)} users with {len(lengths)} lengths; each user has one, of 0 or more")
         for name, values in steps.items():
             expected = len(lengths) if name.startswith("user/") else total
             if len(values) != expected:
@@ -210,6 +233,8 @@ class JourneysWriter:
             entry = self._columns[name] = {"file": file, "dtype": values.dtype.str, "length": 0}
             self._files[name] = (self._folder / file).open("wb")
             self._hashes[name] = hashlib.blake2b(digest_size=16)
+        if not np.can_cast(values.dtype, entry["dtype"]):
+            raise TypeError(f"column {name}: {values.dtype} values after {np.dtype(entry['dtype'])} ones")
         data = np.ascontiguousarray(values, dtype=entry["dtype"])
         view = data.view(np.uint8).data if data.size else b""
         self._files[name].write(view)
@@ -218,9 +243,16 @@ class JourneysWriter:
 
     def close(self, notes: dict[str, Any] | None = None) -> Journeys:
         """Write the manifest, sync, swap the folder in, and open it."""
-        if self._closed:
-            return Journeys(self.path)
-        self._closed = True
+        if not self._closed:
+            try:
+                self._finish(notes or {})
+            except BaseException:
+                self.abandon()
+                raise
+        return Journeys(self.path)
+
+    def _finish(self, notes: dict[str, Any]) -> None:
+        self._check_lengths()
         for file in self._files.values():
             file.flush()
             os.fsync(file.fileno())
@@ -236,12 +268,21 @@ class JourneysWriter:
             "steps": self._rows,
             "columns": self._columns,
             "categories": self.categories,
-            "notes": self.notes | (notes or {}),
+            "notes": self.notes | notes,
             "fingerprint": digest.hexdigest(),
         }
         (self._folder / "journeys.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         swap_in(self._folder, self.path)
-        return Journeys(self.path)
+        self._closed = True
+
+    def _check_lengths(self) -> None:
+        users = int(self._columns["offsets"]["length"]) - 1
+        expected = {"users": users, "offsets": users + 1, "item_offsets": self._rows + 1}
+        levels = {"user": users, "item": self._items}
+        for name, entry in self._columns.items():
+            length = expected.get(name, levels.get(name.split("/")[0], self._rows))
+            if entry["length"] != length:
+                raise ValueError(f"column {name}: {entry['length']} values for {length}; append it with every user")
 
     def abandon(self) -> None:
         """Remove everything written so far; the target stays as it was."""

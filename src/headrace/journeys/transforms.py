@@ -2,28 +2,33 @@
 
 Categories become ids (0 padding, 1 unknown, 2 not known yet, 3 and up the values seen in training); numbers are
 standardised, a missing one becomes 0 beside a flag that says so. Counts enter as log(1 + count), gains as smoothed
-rates (sum + k p) / (count + k) with p the training mean: a journey without a past starts at the mean, not at zero.
+rates (sum + k p) / (count + k) with p the training mean, in log-odds about p: a journey without a past starts at 0.
 
 B journeys, T steps, M channels, C category columns, F number columns.
 """
 
 import json
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats, History, Integers
-from headrace.journeys.statistics import GAP, Statistic, default_statistics, step_values
+from headrace.journeys.statistics import GAP, Statistic, default_statistics, gain_values, step_values
 from headrace.journeys.store import Array, Journeys
 from headrace.journeys.views import Batch
 
 PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
-CLIP = 8.0  # standard deviations beyond which a number is cut
+PIECE = 100_000  # steps that are read at once
+LARGEST = 1e150  # larger numbers count as this in a mean, so that its spread is finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,48 +40,62 @@ class Encoded:
     mask: NDArray[np.bool_]  # (B, T)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Vocabulary:
     """Raw values to ids. Strings are kept as strings, so that another log's codes find the same ids."""
 
-    values: tuple[Any, ...]
+    values: tuple[Any, ...]  # sorted
+    _tables: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def size(self) -> int:
         return FIRST + len(self.values)
 
-    def encode(self, raw: Array, strings: list[str] | None) -> Integers:
+    def encode(self, raw: Array, strings: Sequence[str] | None) -> Integers:
         """Ids of raw values; `strings` says what codes stand for where the column holds codes."""
         if not self.values:
-            return np.where(_missing(raw), BLANK, UNKNOWN).astype(np.int64)
-        if isinstance(self.values[0], str):
-            if strings is None:
-                raise UserError(
-                    "a column that held text in training holds numbers here; prepare the log with the same schema"
-                )
-            position = {v: i for i, v in enumerate(self.values)}
-            table = np.array(
-                [FIRST + position[s] if s in position else UNKNOWN for s in strings] + [BLANK], dtype=np.int64
+            return np.where(_missing(raw), BLANK, UNKNOWN)
+        if isinstance(self.values[0], str) != (strings is not None):
+            raise UserError(
+                "a column holds text here and held numbers in training, or the reverse; "
+                "prepare the log with the schema of the run"
             )
-            return table[np.asarray(raw).astype(np.int64)]  # a code of -1 is the last entry: blank
-        known = np.asarray(self.values)
-        at = np.minimum(np.searchsorted(known, raw), len(known) - 1)
-        ids = np.where(known[at] == raw, FIRST + at, UNKNOWN)
-        return np.where(_missing(raw) & (known[at] != raw), BLANK, ids).astype(np.int64)
+        if strings is not None:
+            return self._of_codes(strings)[raw]
+        at = np.minimum(np.searchsorted(self._known, raw), len(self._known) - 1)
+        ids = np.where(self._known[at] == raw, FIRST + at, UNKNOWN)
+        return np.where(_missing(raw) & (self._known[at] != raw), BLANK, ids)
+
+    @cached_property
+    def _known(self) -> Array:
+        return np.asarray(self.values)
+
+    def _of_codes(self, strings: Sequence[str]) -> Integers:
+        """(codes + 1,) the id of each code; the last entry is that of code -1: blank. Made once for each log."""
+        if self._tables.get("strings") is not strings:
+            place = {value: FIRST + i for i, value in enumerate(self.values)}
+            table = np.array([*(place.get(s, UNKNOWN) for s in strings), BLANK], dtype=np.int64)
+            self._tables.update(strings=strings, table=table)
+        return np.asarray(self._tables["table"])
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Mean and spread of a number, and whether training held missing ones."""
+    """Mean and spread of a number in training."""
 
     mean: float
     std: float
 
     def encode(self, raw: Array) -> Floats:
         """(..., 2): the standardised value (0 where missing) and the flag that it was there."""
-        there = ~np.isnan(raw.astype(np.float64))
-        z = np.where(there, (np.nan_to_num(raw.astype(np.float64)) - self.mean) / self.std, 0.0)
-        return np.stack([np.clip(z, -CLIP, CLIP), there.astype(np.float64)], axis=-1)
+        there = ~np.isnan(raw)
+        z = np.where(there, self.standardise(raw), 0.0)
+        return np.stack([z, there.astype(np.float64)], axis=-1)
+
+    def standardise(self, raw: Array) -> Floats:
+        """Standard deviations from the mean, far ones squeezed."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            return squeeze(np.clip((raw - self.mean) / self.std, -LARGEST, LARGEST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +111,9 @@ class Transforms:
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
     reward_range: tuple[float, float]  # training minimum and maximum of gain - s * cost, equation (3)
     penalty: float  # s of equation (3)
+    gap_unit: float = 1.0  # the usual time between two steps of a user; gaps enter as log(1 + gap / unit)
     min_count: int = 2  # a category seen less often in training is unknown
-    smoothing: float = 5.0  # k of the smoothed rates
+    smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
 
     @classmethod
@@ -116,11 +136,21 @@ class Transforms:
         """
         schema = journeys.schema
         rows = np.asarray(rows, dtype=np.int64)
+        if np.any(rows[1:] <= rows[:-1]):
+            rows = np.unique(rows)
+        pieces = [rows[k : k + PIECE] for k in range(0, len(rows), PIECE)]  # a column is never read as a whole
+
+        def gain(name: str) -> Iterator[Floats]:
+            return (gain_values(schema.gain(name), journeys.gain(name)[piece]) for piece in pieces)
+
+        def cost() -> Iterator[Floats]:
+            return (journeys.column("cost")[piece].astype(np.float64) for piece in pieces)
+
         vocabularies: dict[str, Vocabulary] = {}
         scales: dict[str, Scale] = {}
         for f in schema.features:
             strings = journeys.categories.get(f"{'user' if f.level == 'user' else 'feature'}/{f.name}")
-            raw = step_values(journeys, f.name)[rows].astype(np.float64 if strings is None else np.int64)
+            raw = (step_values(journeys, f.name, piece) for piece in pieces)
             if f.kind == "categorical" and (embed or strings is not None):
                 vocabularies[f.name] = _vocabulary(raw, strings, min_count)
             else:
@@ -128,24 +158,28 @@ class Transforms:
         means: dict[str, float] = {}
         classes: dict[str, int] = {}
         for g in schema.gains:
-            values = np.asarray(journeys.gain(g.name)[rows], dtype=np.float64)
-            means[g.name] = float(np.nanmean(values)) if len(values) and not np.isnan(values).all() else 0.0
+            means[g.name] = _scale(gain(g.name)).mean
             if g.kind == "continuous":
-                scales[g.name] = _scale(values)
+                scales[g.name] = _scale(gain(g.name))
             if g.kind == "classes":
-                classes[g.name] = int(np.nanmax(values, initial=0.0)) + 1
-        cost = np.asarray(journeys.column("cost")[rows], dtype=np.float64) if schema.cost else np.zeros(len(rows))
+                classes[g.name] = 1 + max((int(np.nanmax(values, initial=0.0)) for values in gain(g.name)), default=0)
         if schema.cost:
-            scales["cost"] = _scale(cost)
+            scales["cost"] = _scale(cost())
+        gap_unit = 1.0
         if journeys.time is not None and schema.user is not None:
-            scales[GAP] = _scale(np.log1p(_gaps(journeys, rows)))
+            gap_unit = math.exp(_scale(np.log(g) for g in _gaps(journeys, rows)).mean)
+            scales[GAP] = _scale(np.log1p(g / gap_unit) for g in _gaps(journeys, rows))
         if reward_weights is None:
             reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
-        low, high = 0.0, 1.0
-        if reward_weights and len(rows):
-            gains = sum(w * np.asarray(journeys.gain(g)[rows], dtype=np.float64) for g, w in reward_weights.items())
-            reward = np.asarray(gains - penalty * cost)
-            low, high = float(np.nanmin(reward)), float(np.nanmax(reward))
+        low, high = np.inf, -np.inf
+        for piece in pieces if reward_weights else []:
+            gains = {g: gain_values(schema.gain(g), journeys.gain(g)[piece]) for g in reward_weights}
+            reward = _reward(gains, reward_weights)
+            if schema.cost:
+                reward = reward - penalty * journeys.column("cost")[piece]
+            low, high = float(np.nanmin(reward, initial=low)), float(np.nanmax(reward, initial=high))
+        if low > high:
+            low, high = 0.0, 1.0
         used = default_statistics(schema) if statistics is None else statistics
         return cls(
             schema,
@@ -157,6 +191,7 @@ class Transforms:
             reward_weights,
             (low, high),
             penalty,
+            gap_unit,
             min_count,
             channels=journeys.channels,
         )
@@ -171,9 +206,15 @@ class Transforms:
         """F, the number of number columns of `encode`."""
         channels = len(self.channels)
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
-        n += 2 * sum(g.known != "never" for g in self.schema.gains) + 2 * (self.schema.cost is not None)
+        n += 2 * sum(g.known != "never" and g.kind != "classes" for g in self.schema.gains) + 2 * (
+            self.schema.cost is not None
+        )
         n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
-        return n + sum(s.width(channels) for s in self.statistics)
+        return n + sum(self._width_of(s, channels) for s in self.statistics)
+
+    def _width_of(self, s: Statistic, channels: int) -> int:
+        """A count for each value; for a gain also one rate a strength of smoothing."""
+        return (channels if s.by_channel else 1) * (1 if s.of is None else 1 + len(self.smoothing))
 
     @property
     def reward_is_input(self) -> bool:
@@ -191,32 +232,40 @@ class Transforms:
     def reward(self, gains: dict[str, Array], cost: Array | None) -> Floats:
         """Equations (3) and (18): the min-max scaled weighted gains less s * cost; NaN where a gain is not known."""
         low, high = self.reward_range
-        total = sum(w * np.asarray(gains[g], dtype=np.float64) for g, w in self.reward_weights.items())
-        total = np.asarray(total - (self.penalty * cost if cost is not None else 0.0))
-        return np.asarray(np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0), dtype=np.float64)
+        total = _reward(gains, self.reward_weights) - (self.penalty * cost if cost is not None else 0.0)
+        with np.errstate(over="ignore"):
+            return np.clip((total - low) / max(high - low, 1e-12), 0.0, 1.0)
 
     def encode(self, history: History) -> Encoded:
         """What is known before the decision of each step, as ids and numbers."""
         shape = history.mask.shape
         ids, numbers = [], []
         for f in self.schema.features:
-            raw = self._raw(history, f.name, shape)
+            raw = self._raw(history, f.name)
             if f.name in self.vocabularies:
-                ids.append(self.vocabularies[f.name].encode(raw, _strings(history, f.name)))
+                id_of = self.vocabularies[f.name].encode(raw, history.categories.get(f.name))
+                ids.append(np.broadcast_to(id_of, shape))
             else:
-                numbers.append(self.scales[f.name].encode(raw))
+                numbers.append(np.broadcast_to(self.scales[f.name].encode(raw), (*shape, 2)))
         if self.schema.channel is not None:
             ids.append(np.where(history.previous["channel"] < 0, BLANK, FIRST + history.previous["channel"]))
         for g in self.schema.gains:
-            if g.known != "never":
-                numbers.append(self._gain_input(g.name, history.previous[g.name]))
+            if g.known == "never":
+                continue
+            raw = history.previous[g.name]
+            if g.kind == "classes":  # an id of its own each: classes have no order
+                known = np.where(raw < self.classes[g.name], FIRST + np.nan_to_num(raw), UNKNOWN)
+                ids.append(np.where(np.isnan(raw), BLANK, known).astype(np.int64))
+            else:
+                numbers.append(self._gain_input(g.name, raw))
         if self.schema.cost is not None:
             numbers.append(self.scales["cost"].encode(history.previous["cost"]))
         if self.reward_is_input:
             r = self.reward(history.previous, history.previous.get("cost"))
             numbers.append(np.stack([np.nan_to_num(r), (~np.isnan(r)).astype(np.float64)], axis=-1))
         if GAP in self.scales:
-            numbers.append(self.scales[GAP].encode(np.log1p(np.maximum(history.so_far[GAP][..., 0], 0.0))))
+            gap = np.maximum(history.so_far[GAP][..., 0], 0.0) / self.gap_unit
+            numbers.append(self.scales[GAP].encode(np.log1p(gap)))
         numbers += [self._statistic(s, history.so_far[s.name]) for s in self.statistics]
         return _assemble(ids, numbers, history.mask)
 
@@ -225,7 +274,8 @@ class Transforms:
         ids, numbers = [], []
         for f in self._context():
             if f.name in self.vocabularies:
-                ids.append(self.vocabularies[f.name].encode(batch.context[f.name], _strings(batch.history, f.name)))
+                strings = batch.history.categories.get(f.name)
+                ids.append(self.vocabularies[f.name].encode(batch.context[f.name], strings))
             else:
                 numbers.append(self.scales[f.name].encode(batch.context[f.name]))
         if self._cost_is_context and batch.cost is not None:
@@ -236,7 +286,7 @@ class Transforms:
         """Plain values for JSON."""
         return {
             "schema": self.schema.to_dict(),
-            "statistics": [asdict(s) for s in self.statistics],
+            "statistics": [{"name": s.name, "by": list(s.by), "of": s.of} for s in self.statistics],
             "vocabularies": {k: list(v.values) for k, v in self.vocabularies.items()},
             "scales": {k: asdict(v) for k, v in self.scales.items()},
             "means": self.means,
@@ -244,8 +294,9 @@ class Transforms:
             "reward_weights": self.reward_weights,
             "reward_range": list(self.reward_range),
             "penalty": self.penalty,
+            "gap_unit": self.gap_unit,
             "min_count": self.min_count,
-            "smoothing": self.smoothing,
+            "smoothing": list(self.smoothing),
             "channels": list(self.channels),
         }
 
@@ -262,8 +313,9 @@ class Transforms:
             values["reward_weights"],
             (values["reward_range"][0], values["reward_range"][1]),
             values["penalty"],
+            values["gap_unit"],
             values["min_count"],
-            values["smoothing"],
+            tuple(values["smoothing"]),
             tuple(values["channels"]),
         )
 
@@ -276,13 +328,17 @@ class Transforms:
 
     def fits(self, journeys: Journeys) -> None:
         """Raise where another log does not have the columns and channels that these transforms were fitted on."""
-        theirs = {f.name: f for f in journeys.schema.features}
-        missing = [f.name for f in self.schema.features if theirs.get(f.name) != f]
-        missing += [g.name for g in self.schema.gains if g.name not in {h.name for h in journeys.schema.gains}]
-        if missing:
+        ours, theirs = self.schema, journeys.schema
+        different = [f.name for f in ours.features if f not in theirs.features]
+        different += [g.name for g in ours.gains if g not in theirs.gains]
+        if ours.cost != theirs.cost:
+            different.append("cost")
+        if (ours.time is None, ours.time_unit) != (theirs.time is None, theirs.time_unit):
+            different.append("time")
+        if different:
             raise UserError(
-                f"{journeys.path}: the run was trained with {', '.join(missing[:5])}, which this log lacks or declares "
-                "otherwise; prepare it with the schema of the run"
+                f"{journeys.path}: the run was trained with {', '.join(different[:5])}, which this log lacks or "
+                "declares otherwise; prepare it with the schema of the run"
             )
         if self.channels != journeys.channels:
             raise UserError(
@@ -294,6 +350,9 @@ class Transforms:
         found = [(f.name, self.vocabularies[f.name].size) for f in self.schema.features if f.name in self.vocabularies]
         if self.schema.channel is not None:
             found.append(("previous channel", FIRST + len(self.channels)))
+        for g in self.schema.gains:
+            if g.known != "never" and g.kind == "classes":
+                found.append((g.name, FIRST + self.classes[g.name]))
         return found
 
     @property
@@ -303,65 +362,95 @@ class Transforms:
     def _context(self) -> list[Any]:
         return [f for f in self.schema.features if f.known == "after" and f.level == "step"]
 
-    def _raw(self, history: History, name: str, shape: tuple[int, ...]) -> Array:
+    def _raw(self, history: History, name: str) -> Array:
+        """(B, T) a step's feature, or (B, 1) a user's."""
         if name in history.user:
-            return np.broadcast_to(np.asarray(history.user[name])[:, None], shape)
+            return np.asarray(history.user[name][:, None])
         return history.before[name] if name in history.before else history.previous[name]
 
     def _gain_input(self, name: str, raw: Array) -> Floats:
         if name in self.scales:
             return self.scales[name].encode(raw)
         there = ~np.isnan(raw)
-        top = max(self.classes.get(name, 2) - 1, 1)
-        return np.stack([np.nan_to_num(raw) / top, there.astype(np.float64)], axis=-1)
+        return np.stack([squeeze(np.nan_to_num(raw)), there.astype(np.float64)], axis=-1)
 
     def _statistic(self, s: Statistic, values: Floats) -> Floats:
         if s.of is None:
             return np.log1p(values)
         count, total = values[..., 0::2], values[..., 1::2]
-        rate = (total + self.smoothing * self.means[s.of]) / (count + self.smoothing)
-        if s.of in self.scales:
-            rate = (rate - self.scales[s.of].mean) / self.scales[s.of].std
-        return np.concatenate([np.log1p(count), rate], axis=-1)
+        rates = [self._rate(s.of, (total + k * self.means[s.of]) / (count + k)) for k in self.smoothing]
+        return np.concatenate([np.log1p(count), *rates], axis=-1)
+
+    def _rate(self, gain: str, rate: Floats) -> Floats:
+        """A smoothed rate about the training mean: in log-odds for a binary gain, else in standard deviations."""
+        if gain in self.scales:
+            return self.scales[gain].standardise(rate)
+        if self.schema.gain(gain).kind == "binary" and 0 < self.means[gain] < 1:
+            return np.asarray(logit(rate) - logit(self.means[gain]))
+        return rate - self.means[gain]
 
 
 def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_]) -> Encoded:
-    id_array = np.stack(ids, axis=-1) if ids else np.zeros((*mask.shape, 0), dtype=np.int64)
-    number_array = np.concatenate(numbers, axis=-1) if numbers else np.zeros((*mask.shape, 0))
-    return Encoded(
-        np.where(mask[..., None], id_array, PADDING),
-        np.where(mask[..., None], number_array, 0.0).astype(np.float32),
-        mask,
-    )
+    id_array = np.full((*mask.shape, len(ids)), PADDING, dtype=np.int64)
+    for i, column in enumerate(ids):
+        id_array[..., i] = column
+    number_array = np.zeros((*mask.shape, sum(columns.shape[-1] for columns in numbers)), dtype=np.float32)
+    at = 0
+    for columns in numbers:
+        number_array[..., at : at + columns.shape[-1]] = columns
+        at += columns.shape[-1]
+    id_array[~mask] = PADDING
+    number_array[~mask] = 0.0
+    return Encoded(id_array, number_array, mask)
+
+
+def _reward(gains: dict[str, Array], weights: dict[str, float]) -> Floats:
+    """The weighted sum of gains, NaN where one is missing."""
+    return np.asarray(sum(w * np.asarray(gains[g], dtype=np.float64) for g, w in weights.items()), dtype=np.float64)
+
+
+def squeeze(z: Floats) -> Floats:
+    """sign(z) log(1 + |z|): nearly z about 0, and far values kept in order without drowning the rest."""
+    return np.asarray(np.sign(z) * np.log1p(np.abs(z)))
 
 
 def _missing(raw: Array) -> NDArray[np.bool_]:
     return np.asarray(np.isnan(raw) if raw.dtype.kind == "f" else raw < 0)
 
 
-def _vocabulary(raw: Array, strings: list[str] | None, min_count: int) -> Vocabulary:
-    values, counts = np.unique(raw[~_missing(raw)], return_counts=True)
+def _vocabulary(raw: Iterator[Array], strings: list[str] | None, min_count: int) -> Vocabulary:
+    """The values of a column, given in pieces, that stand there `min_count` times or more."""
+    found = [np.unique(piece, return_counts=True) for piece in raw]
+    seen = np.concatenate([values for values, _ in found]) if found else np.zeros(0)
+    values, where = np.unique(seen, return_inverse=True)
+    counts = np.bincount(where, np.concatenate([counts for _, counts in found]) if found else None, len(values))
     values = values[counts >= min_count]
     if strings is not None:
-        return Vocabulary(tuple(sorted(strings[int(v)] for v in values)))
-    return Vocabulary(tuple(values.tolist()))
+        return Vocabulary(tuple(sorted(strings[int(v)] for v in values[values >= 0])))
+    numbers = values.astype(np.float64)
+    return Vocabulary(tuple(numbers[~np.isnan(numbers)].tolist()))
 
 
-def _scale(raw: Array) -> Scale:
-    values = raw.astype(np.float64)
-    values = values[~np.isnan(values)]
-    if not len(values):
-        return Scale(0.0, 1.0)
-    std = float(values.std())
-    return Scale(float(values.mean()), std if std > 1e-12 else 1.0)
+def _scale(raw: Iterator[Array]) -> Scale:
+    """Mean and spread of a column given in pieces; 0 and 1 where it has none."""
+    n, mean, squares = 0, 0.0, 0.0  # squares: the sum of squared distances from the mean
+    for piece in raw:
+        values = piece[np.isfinite(piece)].astype(np.float64)
+        values = np.clip(values, -LARGEST, LARGEST)
+        if len(values):
+            share = len(values) / (n + len(values))
+            step = float(values.mean()) - mean
+            squares += float(values.var()) * len(values) + step * step * n * share
+            mean += step * share
+            n += len(values)
+    std = math.sqrt(squares / n) if n else 0.0
+    return Scale(mean, std if std > 1e-12 else 1.0)
 
 
-def _gaps(journeys: Journeys, rows: Array) -> Floats:
-    time = np.asarray(journeys.time, dtype=np.float64)
-    later = rows[rows > journeys.offsets[journeys.user_of_step[rows]]]
-    return np.asarray(np.maximum(time[later] - time[later - 1], 0.0))
-
-
-def _strings(history: History, name: str) -> list[str] | None:
-    found = history.categories.get(name)
-    return None if found is None else list(found)
+def _gaps(journeys: Journeys, rows: Integers) -> Iterator[Floats]:
+    """The time between two steps of a user, both among `rows`, that did not happen together."""
+    for k in range(0, len(rows), PIECE):
+        piece = rows[max(k - 1, 0) : k + PIECE]  # with the last step of the piece before
+        time, users = np.asarray(journeys.time)[piece], journeys.users_of(piece)
+        gap = np.diff(time)
+        yield gap[(np.diff(piece) == 1) & (users[1:] == users[:-1]) & (gap > 0)]

@@ -1,20 +1,21 @@
 """The step that comes next: each user's History at a step the log does not hold yet.
 
-Its context (`before` features) is taken to be that of the user's last step. Everything known before `now` counts.
+Its context (`before` features) is taken to be that of the user's last step. Everything known before `now` counts; of a
+user without steps nothing is known.
 
 B users, T steps, W statistic width.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import UserError
 from headrace.journeys.seams import Floats, History, Integers
-from headrace.journeys.statistics import GAP, Statistic, by_channel, fixed, gain_known_at, to_floats
-from headrace.journeys.store import Journeys
-from headrace.journeys.views import Batch, gather
+from headrace.journeys.statistics import GAP, Statistic, clock, events, keys, known_at, to_floats
+from headrace.journeys.store import Array, Journeys
+from headrace.journeys.views import Batch, blank, gather, of_users
 
 
 def upcoming(
@@ -29,48 +30,64 @@ def upcoming(
 
     `now` is the time of that step in the log's unit, by default just after the log's last one.
     """
-    if now is None and journeys.time is not None:
-        now = float(np.nextafter(np.asarray(journeys.time).max(), np.inf))
+    if journeys.n_steps == 0:
+        raise UserError(f"{journeys.path}: the log holds no step, so no next one; prepare one with rows")
+    if journeys.time is None:
+        if now is not None:
+            raise UserError(f"{journeys.path}: now = {now}, but the log has no clock; leave it out")
+        now = np.inf
+    else:
+        latest = float(journeys.time.max())
+        if now is not None and now <= latest:
+            raise UserError(
+                f"{journeys.path}: now = {now} is not after the log's last step at {latest}; give a later one"
+            )
+        now = float(np.nextafter(latest, np.inf)) if now is None else now
+    everyone = np.arange(journeys.n_users)
+    across = {s.name: _totals(journeys, s, everyone, now) for s in statistics if "user" not in s.by}  # (U, W)
     for start in range(0, journeys.n_users, size):
-        users = np.arange(start, min(start + size, journeys.n_users))
-        yield users, _upcoming(journeys, users, steps, statistics, so_far, np.inf if now is None else now)
+        users = everyone[start : start + size]
+        totals = {
+            s.name: across[s.name][users] if s.name in across else _totals(journeys, s, users, now) for s in statistics
+        }
+        yield users, _upcoming(journeys, users, steps, totals, so_far, now)
 
 
 def _upcoming(
     journeys: Journeys,
     users: Integers,
     steps: int,
-    statistics: tuple[Statistic, ...],
+    totals: dict[str, Floats],
     so_far: dict[str, Floats],
     now: float,
 ) -> History:
     begin, end = journeys.offsets[users], journeys.offsets[users + 1]
-    first = np.maximum(end - (steps - 1), begin)
+    first = np.maximum(end - max(steps - 1, 1), begin)
     length = end - first
     t = np.arange(int(length.max()) + 1)
     past = t < length[:, None]
-    rows = np.where(past, first[:, None] + t, -1)
-    batch = gather(journeys, rows, past, past, so_far)
-    here = (np.arange(len(users)), length)  # where the next step stands
-    last = (here[0], length - 1)
+    batch = gather(journeys, np.where(past, first[:, None] + t, -1), past, past, so_far)
     h = batch.history
+    here, last = (np.arange(len(users)), length), (np.arange(len(users)), length - 1)
     for values in h.before.values():
         values[here] = values[last]
     for name, values in h.previous.items():
-        values[here] = _brought(journeys, batch, name, last, end - 1, now)
-    totals = _totals(journeys, users, statistics, now)
+        values[here] = blank(_brought(journeys, batch, name, last, end - 1, now), length == 0)
     for name, table in h.so_far.items():
-        if name == GAP:
-            time = np.asarray(journeys.time, dtype=np.float64)
-            table[(*here, 0)] = now - time[end - 1]
-        else:
-            table[here] = totals[name]
-    return History(h.before, h.previous, h.so_far, h.user, t <= length[:, None], None, h.categories)
+        table[here] = blank(now - clock(journeys, end - 1), length == 0)[:, None] if name == GAP else totals[name]
+    before, previous, seen = h.before, h.previous, h.so_far
+    mask = t <= length[:, None]
+    if steps == 1:  # the next step alone: the last one was read for its context
+        before = {name: values[here][:, None] for name, values in before.items()}
+        previous = {name: values[here][:, None] for name, values in previous.items()}
+        seen = {name: values[here][:, None] for name, values in seen.items()}
+        mask = mask[here][:, None]
+    return History(before, previous, seen, of_users(journeys, users), mask, None, h.categories)
 
 
 def _brought(
-    journeys: Journeys, batch: Batch, name: str, last: tuple[Any, Any], rows: Integers, now: float
-) -> NDArray[Any]:
+    journeys: Journeys, batch: Batch, name: str, last: tuple[Integers, Integers], rows: Integers, now: float
+) -> Array:
     """What the last step brought, (B,), blank where a gain is not known yet."""
     if name == "channel":
         return np.asarray(batch.channel[last])
@@ -78,28 +95,20 @@ def _brought(
         return np.asarray(batch.cost[last])
     if name in batch.context:
         return np.asarray(batch.context[name][last])
-    span = slice(int(rows[0]), int(rows[-1]) + 1)
-    known = gain_known_at(journeys, name, span)[rows - rows[0]] < now
+    known = known_at(journeys, name, rows, clock(journeys, rows)) < now
     return np.where(known, batch.gains[name][last], np.nan)
 
 
-def _totals(journeys: Journeys, users: Integers, statistics: tuple[Statistic, ...], now: float) -> dict[str, Floats]:
-    """Each statistic over everything known before `now`, (B, W); those across users are not known and 0."""
-    start, stop = int(journeys.offsets[users[0]]), int(journeys.offsets[users[-1] + 1])
-    rows = slice(start, stop)
-    edges = journeys.offsets[users] - start
-    out: dict[str, Floats] = {}
-    for s in statistics:
-        if s.key != ("user",):
-            out[s.name] = np.zeros((len(users), s.width(len(journeys.channels))))
-            continue
-        if s.of is None:
-            values = np.ones((stop - start, 1), dtype=np.int64)
-        else:
-            gain = np.asarray(journeys.column(f"gain/{s.of}")[rows], dtype=np.float64)
-            known = (gain_known_at(journeys, s.of, rows) < now) & ~np.isnan(gain)
-            values = np.stack([known.astype(np.int64), np.where(known, fixed(gain), 0)], axis=1)
-        if s.by_channel:
-            values = by_channel(values, np.asarray(journeys.channel[rows]), len(journeys.channels))
-        out[s.name] = to_floats(np.add.reduceat(values, edges, axis=0), s)
+def _totals(journeys: Journeys, s: Statistic, users: Integers, now: float) -> Floats:
+    """A statistic over all steps of these adjacent users known before `now`, by the key of each one's last: (B, W)."""
+    begin, end = journeys.offsets[users], journeys.offsets[users + 1]
+    rows = slice(int(begin[0]), int(end[-1]))
+    known, values = events(journeys, s, rows, clock(journeys, rows))
+    _, key = np.unique(keys(journeys, s.key, rows), return_inverse=True)
+    ripe = known < now
+    sums: NDArray[np.int64] = np.zeros((int(key.max(initial=-1)) + 1, values.shape[1]), dtype=np.int64)
+    np.add.at(sums, key[ripe], values[ripe])
+    out = np.zeros((len(users), values.shape[1]))
+    seen = end > begin
+    out[seen] = to_floats(sums[key[end[seen] - 1 - rows.start]], s)
     return out

@@ -61,7 +61,7 @@ class Run:
             if not resume:
                 raise UserError(f"{path}: a run is there already; go on with --resume, or choose another --out")
             run = cls.open(path, track)
-            run._refuse_difference("config", run.read_json("config.json"), config)
+            run._refuse_difference("config", run.config, config)
             run._refuse_difference("provenance", run.manifest["provenance"], provenance)
             with run.locked():
                 run.settle_metrics()
@@ -97,13 +97,11 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        config: dict[str, Any] = self.read_json("config.json")
-        return config
+        return self._read_table("config.json")
 
     @property
     def manifest(self) -> dict[str, Any]:
-        manifest: dict[str, Any] = self.read_json("manifest.json")
-        return manifest
+        return self._read_table("manifest.json")
 
     def log(self, stage: str, epoch: int, step: int, part: str, metrics: Mapping[str, float]) -> None:
         """Append one line a metric; a value that is not finite (no AUC over one class) is written as null."""
@@ -166,6 +164,12 @@ class Run:
             ) from None
         except ValueError as error:
             raise UserError(f"{path}: damaged, not JSON ({error}); restore it from a copy, or fit again") from None
+
+    def _read_table(self, name: str) -> dict[str, Any]:
+        found = self.read_json(name)
+        if not isinstance(found, dict):
+            raise UserError(f"{self.path / name}: damaged, not a table; restore it from a copy, or fit again")
+        return found
 
     def write_weights(self, name: str, weights: Mapping[str, torch.Tensor]) -> None:
         """Write a network's weights as safetensors, whole or not at all."""

@@ -1,5 +1,7 @@
 """What the names in results.json mean: which way a metric is better, which methods are floors, and plain words."""
 
+from headrace.evaluate.floor_names import FLOORS
+
 UP = (
     "auc",
     "f1",
@@ -18,29 +20,6 @@ UP = (
     "ctr_top_share",
 )
 DOWN = ("log_loss", "session_log_loss", "ece", "mse", "rmse", "mae", "brier", "regret")
-
-# The floors of evidence, from the simplest to the strongest; spellings that mean the same stand together.
-FLOORS = (
-    "uniform",
-    "prior",
-    "majority",
-    "repeat-last",
-    "user-mode",
-    "past-frequencies",
-    "user-frequencies",
-    "user-past-frequencies",
-    "markov",
-    "first-order-markov",
-    "look-up",
-    "lookup",
-    "logged",
-    "logged-policy",
-    "past-rate",
-    "logistic",
-    "logistic-regression",
-    "trees",
-    "boosted-trees",
-)
 
 METHODS = {
     name: name.upper()

@@ -259,8 +259,13 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     lines = []
     for number, text in enumerate(texts, 1):
         try:
-            lines.append(json.loads(text))
+            line = json.loads(text)
+            if not isinstance(line, dict) or not {"stage", "metric", "part", "value"} <= line.keys():
+                raise ValueError("not a line of metrics")
+            lines.append(line)
         except ValueError:
             if number < len(texts):
-                raise UserError(f"{path}: line {number} is not valid JSON; delete it or train the run again") from None
+                raise UserError(
+                    f"{path}: line {number} is no line of metrics; delete it or train the run again"
+                ) from None
     return lines

@@ -58,6 +58,7 @@ def open_log(source: Path, schema: LogSchema | str, files: Files) -> tuple[LogSc
 def _given(schema: LogSchema | str) -> LogSchema | Reader:
     if isinstance(schema, LogSchema):
         return schema
+    schema = str(schema)
     if schema in READERS:
         return READERS[schema]
     if schema.endswith(".toml") or Path(schema).is_file():

@@ -73,10 +73,12 @@ def scan(path: Path, files: Files) -> pl.LazyFrame:
         return scan(inside, files)
     with broken_files(path):
         if ending == ".parquet":
-            frame = pl.scan_parquet(path)
+            frame = pl.scan_parquet(path, glob=False)
         else:
             look_ahead = None if files.thorough else _LOOK_AHEAD
-            frame = pl.scan_csv(path, separator=separator(path), infer_schema_length=look_ahead, try_parse_dates=False)
+            frame = pl.scan_csv(
+                path, separator=separator(path), infer_schema_length=look_ahead, try_parse_dates=False, glob=False
+            )
         frame.collect_schema()
     return frame
 

@@ -1,0 +1,20 @@
+"""Everything that `make bench` measures, one after the other; each part is a script of its own.
+
+python bench/run.py
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+PARTS = (["prepare.py"], ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"], ["paper.py"], ["tables.py"])
+
+
+def main() -> None:
+    for script, *arguments in PARTS:
+        print(f"== {script}", flush=True)
+        subprocess.run([sys.executable, str(Path(__file__).parent / script), *arguments], check=True)
+
+
+if __name__ == "__main__":
+    main()

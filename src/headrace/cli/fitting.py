@@ -1,0 +1,61 @@
+"""What the commands that fit share: the audit before, the settings and the provenance that a run keeps."""
+
+from typing import Any
+
+from headrace.errors import Refused, UserError
+from headrace.journeys.audit import Finding, audit, has_leak
+from headrace.journeys.schema import LogSchema
+from headrace.journeys.splits import Split
+from headrace.journeys.store import Journeys
+from headrace.journeys.transforms import Transforms
+
+
+def audited(journeys: Journeys, split: Split, transforms: Transforms | None = None) -> list[Finding]:
+    """The audit's findings; a leak is refused, but under `paper`, which exists to show it.
+
+    `transforms` are a fitted run's: that they come from training steps alone is then a check of its own.
+    """
+    findings = audit(journeys, split, transforms)
+    if has_leak(findings) and split.protocol != "paper":
+        worst = next(f for f in findings if f.verdict == "leak")
+        raise Refused(f"{journeys.path}: {worst.check}: {worst.detail}; see  headrace data audit {journeys.path}")
+    return findings
+
+
+def settings(method: dict[str, Any], journeys: Journeys, split: Split) -> dict[str, Any]:
+    """What config.json of a run holds: the method, its config and the split."""
+    return {
+        **method,
+        "dataset": journeys.schema.name,
+        "protocol": split.protocol,
+        "split_seed": split.seed,
+        "fold": split.fold,
+    }
+
+
+def provenance(journeys: Journeys, split: Split) -> dict[str, Any]:
+    """What the manifest tells of the data."""
+    return {
+        "data": str(journeys.path.resolve()),
+        "data_fingerprint": journeys.fingerprint,
+        "split_fingerprint": split.fingerprint,
+    }
+
+
+def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
+    """--reward as changes of the config."""
+    if reward is None:
+        return []
+    known = [g.name for g in schema.gains if g.known != "never" and g.kind == "binary"]
+    if reward == "penalised":
+        if schema.cost is None:
+            raise UserError(f"--reward penalised: schema {schema.name} has no cost column; choose a gain")
+        return ["reward_target=penalised"]
+    if reward == "multi":
+        if not known:
+            raise UserError(f"--reward multi: schema {schema.name} has no binary gain that is known in time; name one")
+        return ["reward_weights=" + ",".join(f"{g}:1" for g in known)]
+    if ":" in reward:
+        return [f"reward_weights={reward}"]
+    schema.gain(reward)
+    return [f"reward_weights={reward}:1"]

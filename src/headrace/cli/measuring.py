@@ -1,0 +1,82 @@
+"""What the commands that measure share: the run's own log and split, and what an evaluation leaves in a folder."""
+
+from pathlib import Path
+from typing import Any
+
+from headrace.channel.scoring import Evaluation
+from headrace.errors import UserError
+from headrace.evaluate.results import save
+from headrace.journeys.schema import LogSchema
+from headrace.journeys.splits import Split
+from headrace.journeys.store import Journeys
+from headrace.learn import durable
+from headrace.learn.run import Run
+from headrace.report.page import write_page
+
+PREDICTS = ("config.json", "transforms.json", "model.safetensors", "calibrators.json", "audit.json", "summary.json")
+
+
+def open_run(path: Path) -> Run:
+    """The finished run in a folder, its files as they were when the fit ended; UserError names one that is not."""
+    run = Run.open(path)
+    sealed = run.manifest.get("files")
+    if not isinstance(run.manifest.get("provenance"), dict):
+        raise UserError(f"{path}/manifest.json: damaged, it tells no provenance; restore it from a copy, or fit again")
+    if sealed is None:
+        raise UserError(f"{path}: its training has not finished; go on with  headrace train ... --resume")
+    for name in PREDICTS:
+        if name not in sealed:
+            raise UserError(f"{path}: holds no {name}; expected a run that  headrace train  left")
+        if not (path / name).is_file():
+            raise UserError(f"{path / name}: missing; restore it from a copy, or fit again")
+        if durable.sha256(path / name) != sealed[name]:
+            raise UserError(
+                f"{path / name}: damaged or changed, its sha256 is not the one in manifest.json; "
+                "restore it from a copy, or fit again"
+            )
+    return run
+
+
+def own_schema(run: Run) -> LogSchema:
+    """The schema of the log that a run was fitted on."""
+    return LogSchema.from_dict(run.read_json("transforms.json")["schema"], str(run.path))
+
+
+def own_journeys(run: Run) -> Journeys | None:
+    """The journeys that a run was fitted on, where it found them or beside the run; None where they are gone."""
+    told = Path(run.manifest["provenance"]["data"])
+    beside = run.path.resolve().parent
+    for path in (told, beside / told.name, beside / f"{run.path.resolve().name}-journeys"):
+        if (path / "journeys.json").is_file():
+            journeys = Journeys(path)
+            if is_own(run, journeys):
+                return journeys
+    return None
+
+
+def is_own(run: Run, journeys: Journeys) -> bool:
+    """Whether these are the journeys that a run was fitted on."""
+    return bool(journeys.fingerprint == run.manifest["provenance"]["data_fingerprint"])
+
+
+def own_split(run: Run, journeys: Journeys | None) -> Split:
+    """The split that a run was fitted on; without its journeys, only what it is called."""
+    config = run.config
+    if journeys is None:
+        known = run.manifest["provenance"]["split_fingerprint"]
+        return Split(config["protocol"], config["split_seed"], config["fold"], {}, fingerprint=known)
+    return journeys.split(config["protocol"], config["split_seed"], config["fold"])
+
+
+def kept(run: Run) -> dict[str, Any]:
+    """The provenance of the run that another folder's results speak of."""
+    found = run.manifest["provenance"]
+    return {"trained_on": found["data_fingerprint"], "split_fingerprint": found["split_fingerprint"]}
+
+
+def leave(found: Evaluation, run: Run) -> None:
+    """Write results, calibration and the page, and seal the folder."""
+    save(found.records, run.path / "results.json")
+    run.write_json("calibration.json", found.calibration)
+    write_page(run.path)
+    run.seal()

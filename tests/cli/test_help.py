@@ -1,0 +1,64 @@
+"""Help answers at once: nothing that takes long to import is imported for it."""
+
+import subprocess
+import sys
+
+import pytest
+from commands import ENVIRONMENT, call
+
+from headrace.cli import COMMANDS
+
+SLOW = {"torch", "polars", "numpy", "scipy", "sklearn", "altair", "vl_convert", "jinja2", "safetensors"}
+ASK = """
+import contextlib, io, sys
+from headrace.cli import run
+for words in {words!r}:
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        run(words)
+    assert "usage: headrace" in shown.getvalue(), words
+print(*sorted(set(sys.modules) & {slow!r}))
+"""
+
+
+def test_help_of_any_command_imports_none_of_the_slow_packages():
+    words = [["--help"], ["data"], *([*name.split(), "--help"] for name in COMMANDS)]
+    code = ASK.format(words=words, slow=SLOW)
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_importing_the_package_imports_none_of_the_slow_packages():
+    code = f"import sys, headrace; print(*sorted(set(sys.modules) & {SLOW!r}))"
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_every_name_of_the_package_is_there_after_all_rooms_are_imported():
+    code = """
+import headrace
+import headrace.channel.scoring, headrace.simulate.log, headrace.report.page, headrace.journeys.prepare
+kinds = {name: type(getattr(headrace, name)).__name__ for name in headrace.__all__}
+print({name for name, kind in kinds.items() if kind == "module"} or "")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_every_flag_with_what_it_is_for(name: str, capsys: pytest.CaptureFixture[str]):
+    from headrace.cli import run
+
+    with pytest.raises(SystemExit) as end:
+        run([*name.split(), "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"usage: headrace {name}" in shown
+    assert "{None}" not in shown
+    assert "default: None" not in shown
+
+
+def test_the_program_says_its_version():
+    from headrace import __version__
+
+    assert call("--version").stdout.strip() == __version__

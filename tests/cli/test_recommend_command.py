@@ -1,0 +1,43 @@
+"""headrace recommend: one row a user, best first, within the budget, the same each time."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import Told, whole
+
+from headrace.journeys.store import Journeys
+
+
+def test_parquet_and_csv_hold_the_same_rows_of_the_users_ids(demo: Path, unseen: Path, tmp_path: Path, told: Told):
+    for name in ("a.parquet", "a.csv", "b.csv"):
+        assert told("recommend", demo, "--data", unseen, "--out", tmp_path / name) == (0, "")
+    table = pl.read_parquet(tmp_path / "a.parquet")
+    assert {"user", "channel", "expected_gain", "expected_cost", "propensity", "rank"} <= set(table.columns)
+    assert table["rank"].to_list() == list(range(1, len(table) + 1))
+    log = Journeys(unseen)
+    assert sorted(table["user"].to_list()) == sorted(log.users.tolist())
+    assert set(table["channel"]) <= set(log.channels)
+    assert table["propensity"].is_between(0, 1, closed="right").all()
+    assert pl.read_csv(tmp_path / "a.csv").equals(table, null_equal=False)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 2.0])
+def test_the_expected_cost_stays_within_the_budget(share: float, demo: Path, unseen: Path, tmp_path: Path, told: Told):
+    told("recommend", demo, "--data", unseen, "--out", tmp_path / "all.parquet")
+    everyone = pl.read_parquet(tmp_path / "all.parquet")
+    budget = share * everyone["expected_cost"].sum()
+    code, _ = told("recommend", demo, "--data", unseen, "--budget", budget, "--out", tmp_path / "some.parquet")
+    assert code == 0
+    chosen = pl.read_parquet(tmp_path / "some.parquet")
+    assert chosen["expected_cost"].sum() <= budget
+    assert chosen.equals(everyone.head(len(chosen)))
+    if share > 1:
+        assert len(chosen) == len(everyone)
+
+
+def test_a_recommendation_says_what_it_sums_to(demo: Path, unseen: Path, tmp_path: Path):
+    done = whole("recommend", demo, "--data", unseen, "--budget", 2, "--out", tmp_path / "a.csv")
+    assert "EUR (budget 2)" in done.stdout
+    assert not [name for name in tmp_path.iterdir() if name.name != "a.csv"]

@@ -1,0 +1,92 @@
+"""headrace train: stopped at any moment it goes on to the same bits; a raw log keeps its journeys beside the run."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import ENVIRONMENT, Told, bytes_of, call, command, whole
+
+LONG = ("--preset", "tiny", "--set", "epochs=15", "batch_size=2", "patience=none")
+
+
+def stop(number: int, lines: int, *words: object) -> tuple[int, str]:
+    """Send a signal to a training when its metrics have so many lines; its exit code and stderr."""
+    metrics = Path(str(words[words.index("--out") + 1])) / "metrics.jsonl"
+    process = subprocess.Popen(
+        command(*words), env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    while process.poll() is None and (not metrics.is_file() or metrics.read_bytes().count(b"\n") < lines):
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+@pytest.fixture(scope="module")
+def undisturbed(journeys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("train") / "run"
+    whole("train", "mtorl", "--data", journeys, "--out", out, *LONG)
+    return out
+
+
+def test_a_training_that_is_killed_and_stopped_ends_in_the_same_bits(
+    journeys: Path, undisturbed: Path, tmp_path: Path, told: Told
+):
+    words = ("train", "mtorl", "--data", journeys, "--out", tmp_path / "run", *LONG)
+    rng = random.Random()
+    first, second = rng.randint(1, 40), rng.randint(41, 90)
+
+    assert stop(signal.SIGKILL, first, *words) == (-signal.SIGKILL, ""), first
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    code, err = told(*words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--resume" in err
+
+    code, err = stop(signal.SIGTERM, second, *words, "--resume")
+    assert (code, err.count("\n")) == (143, 1), second
+    assert "--resume" in err
+
+    whole(*words, "--resume")
+    assert bytes_of(tmp_path / "run") == bytes_of(undisturbed), (first, second)
+
+
+def test_resuming_with_another_setting_is_refused(undisturbed: Path, journeys: Path, told: Told):
+    code, err = told("train", "mtorl", "--data", journeys, "--out", undisturbed, *LONG, "--seed", 1, "--resume")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "cannot resume" in err
+
+
+def test_a_raw_log_keeps_its_journeys_beside_the_run(tmp_path: Path, told: Told):
+    log, schema, run = tmp_path / "log.csv", tmp_path / "log.toml", tmp_path / "run"
+    rng = random.Random(0)
+    rows = [f'"u,{i // 8}",{rng.choice("abc")},{rng.random()},{int(rng.random() < 0.4)}\n' for i in range(640)]
+    log.write_text("who,medium,heat,opened\n" + "".join(rows))
+    schema.write_text(
+        'name = "letters"\nuser = "who"\nchannel = "medium"\n[[features]]\nname = "heat"\n[[gains]]\nname = "opened"\n'
+    )
+    tiny = ("--schema", schema, "--preset", "tiny", "--out", run)
+    done = call("train", "mtorl", "--data", log, *tiny)
+    assert done.returncode == 0
+    assert done.stderr == f"{log} is a raw log; preparing it as {schema}, to {run}-journeys\n"
+    assert told("evaluate", run, "--floors", "prior") == (0, "")
+    results = (run / "results.json").read_bytes()
+
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("run", "run-journeys"):
+        (tmp_path / name).rename(moved / name)
+    assert told("evaluate", moved / "run", "--floors", "prior") == (0, "")
+    assert (moved / "run" / "results.json").read_bytes() == results
+
+    code, err = told("recommend", moved / "run", "--data", log, "--out", tmp_path / "next.csv")
+    assert (code, err) == (0, f"{log} is a raw log; preparing it as letters, for this command alone\n")
+    code, err = told("recommend", moved / "run", "--data", log, "--budget", 1, "--out", tmp_path / "more.csv")
+    assert (code, err.count("\n")) == (2, 2)
+    assert "no cost column" in err
+    table = pl.read_csv(tmp_path / "next.csv")
+    assert set(table["user"]) == {f"u,{number}" for number in range(80)}
+    assert table["expected_cost"].sum() == 0

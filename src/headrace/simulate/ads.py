@@ -179,7 +179,11 @@ class AdsWorld:
             reported[who] = self._time[at][who] + np.clip(np.ceil(delay), 1, window)
             revenue[who] = self._worth(rows[who], t.value[channel[who]], self.slot, Purpose.VALUE)
             self._sated[rows[who]] += self.scenario.users.sated_by_purchase
-        cost = t.cost_per_exposure[channel] + t.cost_per_click[channel] * click
+        paid = t.cost_per_exposure[channel]
+        if t.cost_spread.any():
+            z = draws.normal(keys, self.day, self.slot, Purpose.COST)
+            paid = paid * np.exp(t.cost_spread[channel] * (z - t.cost_spread[channel] / 2))
+        cost = paid + t.cost_per_click[channel] * click
 
         self._recent.ravel()[cell] += 1
         self._aware.ravel()[cell] += 1 + ads.click_carry_over * click

@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     ORGANIC = 20
     ORGANIC_VALUE = 21
     LOGGING = 22
+    COST = 100
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

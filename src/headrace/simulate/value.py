@@ -15,7 +15,7 @@ from headrace.journeys.seams import Estimate
 from headrace.simulate.ads import TOTALS, AdsWorld
 from headrace.simulate.draws import Floats
 from headrace.simulate.log import BLOCK
-from headrace.simulate.policies import AdPolicy, named, rollout
+from headrace.simulate.policies import Acting, binding, name_of, rollout
 from headrace.simulate.scenario import Scenario
 
 Z95 = 1.959963984540054
@@ -46,10 +46,8 @@ class TrueValue:
         return _mean(self.per_user[name] - other.per_user[name])
 
 
-def true_value(
-    scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None = None, seed: int = 0
-) -> TrueValue:
-    """The value of `policy`, a name or a callable, to `users` users over `days` (None: the scenario's).
+def true_value(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> TrueValue:
+    """The value of `policy` to `users` users over `days` (None: the scenario's).
 
     >>> from headrace.simulate.scenario import Scenario
     >>> value = true_value(Scenario.load("ads"), "constant:search", users=200, days=2)
@@ -60,18 +58,16 @@ def true_value(
     per_user = dict(with_ads)
     for name in ("gross_conversions", "gross_revenue", "profit"):
         per_user[f"incremental_{name.removeprefix('gross_')}"] = with_ads[name] - without[name]
-    return TrueValue(policy if isinstance(policy, str) else type(policy).__name__, per_user)
+    return TrueValue(name_of(policy), per_user)
 
 
-def _totals(scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None, seed: int) -> dict[str, Floats]:
-    bind = named(policy, scenario) if isinstance(policy, str) else None
-    block = BLOCK if bind else users
+def _totals(scenario: Scenario, policy: Acting, users: int, days: int | None, seed: int) -> dict[str, Floats]:
+    bind, together = binding(policy, scenario)
+    block = users if together else BLOCK
     parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
     for first in range(0, users, block):
         world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
-        acting = bind(world) if bind else policy
-        assert not isinstance(acting, str)
-        for _ in rollout(world, acting):
+        for _ in rollout(world, bind(world)):
             pass
         for name in TOTALS:
             parts[name].append(world.totals[name])

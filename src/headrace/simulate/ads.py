@@ -59,6 +59,18 @@ class Rates:
     cost: Floats  # (A, M) expected
 
 
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """The latent state of the users in turn, now: for reference policies."""
+
+    recent: Floats  # (A, M) S
+    aware: Floats  # (A, M) awareness
+    sated: Floats  # (A,)
+    capacity: Floats  # (A, M)
+    readiness: Floats  # (A,)
+    spend: Floats  # (A,)
+
+
 class AdsWorld:
     """N users, their latent state, and the clock. `totals` adds up per user what happened."""
 
@@ -130,6 +142,19 @@ class AdsWorld:
         conversion = (click + ads.view_through * (1 - click)) * bought
         revenue = conversion * t.value * self.response.spend[turn, None]
         return Rates(click, conversion, revenue, t.cost_per_exposure + t.cost_per_click * click)
+
+    def latent(self) -> Latent:
+        """The true state of the users in turn. Never a feature of a log."""
+        turn, r = self._turn, self.response
+        return Latent(
+            self._recent[turn], self._aware[turn], self._sated[turn], r.capacity[turn], r.readiness[turn], r.spend[turn]
+        )
+
+    def fresh_click(self, topic: Integers) -> Floats:
+        """The true click probability of an advert on `topic` (A, M) if the user had seen none of the channel lately."""
+        logit = self.response.click_logit[self._turn] + self._shift[:, None]
+        taste = np.take_along_axis(self._taste[self._turn], topic, axis=1)
+        return np.asarray(expit(logit + self.scenario.ads.taste_weight * taste))
 
     def step(self, channel: ArrayLike, mask: ArrayLike | None = None) -> Outcomes:
         """Show each user in turn an advert of `channel` (A,), -1 for none; where `mask` (A,) is false there is none.

@@ -36,14 +36,14 @@ class TrueValue:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """The means over users with 95 % intervals."""
-        return {name: _mean(values) for name, values in self.per_user.items()}
+        return {name: mean_of(values) for name, values in self.per_user.items()}
 
     def __getitem__(self, name: str) -> Estimate:
-        return _mean(self.per_user[name])
+        return mean_of(self.per_user[name])
 
     def less(self, other: "TrueValue", name: str) -> Estimate:
         """The mean difference of one figure to another policy on the same users and seed, with its paired interval."""
-        return _mean(self.per_user[name] - other.per_user[name])
+        return mean_of(self.per_user[name] - other.per_user[name])
 
 
 def true_value(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> TrueValue:
@@ -54,14 +54,15 @@ def true_value(scenario: Scenario, policy: Acting, users: int, days: int | None 
     >>> value["clicks"].n
     200
     """
-    with_ads, without = (_totals(scenario, p, users, days, seed) for p in (policy, "none"))
+    with_ads, without = (totals(scenario, p, users, days, seed) for p in (policy, "none"))
     per_user = dict(with_ads)
     for name in ("gross_conversions", "gross_revenue", "profit"):
         per_user[f"incremental_{name.removeprefix('gross_')}"] = with_ads[name] - without[name]
     return TrueValue(name_of(policy), per_user)
 
 
-def _totals(scenario: Scenario, policy: Acting, users: int, days: int | None, seed: int) -> dict[str, Floats]:
+def totals(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> dict[str, Floats]:
+    """What happened per user in one rollout, (N,) each: `true_value` without its comparison to no advert."""
     bind, together = binding(policy, scenario)
     block = users if together else BLOCK
     parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
@@ -71,14 +72,15 @@ def _totals(scenario: Scenario, policy: Acting, users: int, days: int | None, se
             pass
         for name in TOTALS:
             parts[name].append(world.totals[name])
-    totals = {name: np.concatenate(values) for name, values in parts.items()}
-    totals["gross_conversions"] = totals["conversions"] + totals["organic_conversions"]
-    totals["gross_revenue"] = totals["revenue"] + totals["organic_revenue"]
-    totals["profit"] = totals["gross_revenue"] - totals["cost"]
-    return totals
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    found["gross_conversions"] = found["conversions"] + found["organic_conversions"]
+    found["gross_revenue"] = found["revenue"] + found["organic_revenue"]
+    found["profit"] = found["gross_revenue"] - found["cost"]
+    return found
 
 
-def _mean(values: Floats) -> Estimate:
+def mean_of(values: Floats) -> Estimate:
+    """The mean over users, (N,), with its 95 % interval."""
     n = len(values)
     mean = float(values.mean())
     half = Z95 * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan

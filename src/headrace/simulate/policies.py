@@ -47,7 +47,8 @@ class Binds(Protocol):
     `together` says that its users share something (a budget), so that all of them must stand in one world.
     """
 
-    together: bool
+    @property
+    def together(self) -> bool: ...
 
     def bind(self, world: AdsWorld) -> AdPolicy: ...
 

@@ -96,6 +96,8 @@ def run(scenario: Scenario, user: int, seed: int, days: int, rule: Callable[[int
                 cut = 1 - math.exp(-ads.conversion_window_days * DAY_MS / mean_ms)
                 reported = time + math.ceil(-mean_ms * math.log(1 - luck(day, slot, Purpose.DELAY) * cut))
                 sated += users.sated_by_purchase
+            z = NormalDist().inv_cdf(luck(day, slot, Purpose.COST))
+            paid = channel.cost_per_exposure * math.exp(channel.cost_spread * z - channel.cost_spread**2 / 2)
             recent[c] += 1
             aware[c] += 1 + ads.click_carry_over * click
             exposures.append(
@@ -107,7 +109,7 @@ def run(scenario: Scenario, user: int, seed: int, days: int, rule: Callable[[int
                     "conversion": conversion,
                     "conversion_time": reported,
                     "revenue": revenue,
-                    "cost": channel.cost_per_exposure + channel.cost_per_click * click,
+                    "cost": paid + channel.cost_per_click * click,
                     "placement": spot,
                     "gap": gap,
                 }

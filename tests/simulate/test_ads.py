@@ -50,7 +50,10 @@ def test_world_equals_a_plain_loop_over_users() -> None:
         scenario,
         ads=dataclasses.replace(
             scenario.ads,
-            channels=tuple(dataclasses.replace(c, conversion_rate=0.8, click_rate=0.4) for c in scenario.ads.channels),
+            channels=tuple(
+                dataclasses.replace(c, conversion_rate=0.8, click_rate=0.4, cost_spread=0.3)
+                for c in scenario.ads.channels
+            ),
         ),
     )
     users, days = 25, 8

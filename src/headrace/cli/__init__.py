@@ -22,6 +22,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),
+    "calibrate": ("calibrate:Calibrate", "fit a world's scenario to a real log, and say how near it comes"),
     "report": ("report:Report", "write a run's results as one page"),
     "doctor": ("doctor:Doctor", "versions, threads and devices"),
 }

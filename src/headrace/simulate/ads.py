@@ -59,6 +59,18 @@ class Rates:
     cost: Floats  # (A, M) expected
 
 
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """The latent state of the users in turn, now: for reference policies."""
+
+    recent: Floats  # (A, M) S
+    aware: Floats  # (A, M) awareness
+    sated: Floats  # (A,)
+    capacity: Floats  # (A, M)
+    readiness: Floats  # (A,)
+    spend: Floats  # (A,)
+
+
 class AdsWorld:
     """N users, their latent state, and the clock. `totals` adds up per user what happened."""
 
@@ -131,6 +143,19 @@ class AdsWorld:
         revenue = conversion * t.value * self.response.spend[turn, None]
         return Rates(click, conversion, revenue, t.cost_per_exposure + t.cost_per_click * click)
 
+    def latent(self) -> Latent:
+        """The true state of the users in turn. Never a feature of a log."""
+        turn, r = self._turn, self.response
+        return Latent(
+            self._recent[turn], self._aware[turn], self._sated[turn], r.capacity[turn], r.readiness[turn], r.spend[turn]
+        )
+
+    def fresh_click(self, topic: Integers) -> Floats:
+        """The true click probability of an advert on `topic` (A, M) if the user had seen none of the channel lately."""
+        logit = self.response.click_logit[self._turn] + self._shift[:, None]
+        taste = np.take_along_axis(self._taste[self._turn], topic, axis=1)
+        return np.asarray(expit(logit + self.scenario.ads.taste_weight * taste))
+
     def step(self, channel: ArrayLike, mask: ArrayLike | None = None) -> Outcomes:
         """Show each user in turn an advert of `channel` (A,), -1 for none; where `mask` (A,) is false there is none.
 
@@ -179,7 +204,11 @@ class AdsWorld:
             reported[who] = self._time[at][who] + np.clip(np.ceil(delay), 1, window)
             revenue[who] = self._worth(rows[who], t.value[channel[who]], self.slot, Purpose.VALUE)
             self._sated[rows[who]] += self.scenario.users.sated_by_purchase
-        cost = t.cost_per_exposure[channel] + t.cost_per_click[channel] * click
+        paid = t.cost_per_exposure[channel]
+        if t.cost_spread.any():
+            z = draws.normal(keys, self.day, self.slot, Purpose.COST)
+            paid = paid * np.exp(t.cost_spread[channel] * (z - t.cost_spread[channel] / 2))
+        cost = paid + t.cost_per_click[channel] * click
 
         self._recent.ravel()[cell] += 1
         self._aware.ravel()[cell] += 1 + ads.click_carry_over * click

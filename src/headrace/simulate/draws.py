@@ -63,6 +63,7 @@ class Purpose(IntEnum):
     REACTION = 45
     LEAVE = 46
     FICKLE = 47
+    COST = 100
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

@@ -18,7 +18,7 @@ from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.store import Journeys, JourneysWriter
 from headrace.simulate.ads import NO_AD, TOTALS, AdsWorld, Context, Outcomes
 from headrace.simulate.draws import Floats
-from headrace.simulate.policies import AdPolicy, named, rollout
+from headrace.simulate.policies import Acting, binding, name_of, rollout
 from headrace.simulate.scenario import Scenario
 from headrace.simulate.users import USER_FEATURES, feature_categories
 
@@ -69,27 +69,26 @@ def simulate(
     scenario: Scenario,
     users: int,
     days: int | None,
-    policy: str | AdPolicy,
+    policy: Acting,
     seed: int,
     out: str | Path,
     progress: Progress | None = None,
 ) -> Journeys:
-    """Journeys of `users` users over `days` (None: the scenario's) under `policy`, a name or a callable.
+    """Journeys of `users` users over `days` (None: the scenario's) under `policy`: a name, a callable, or a `Binds`.
 
     Equal scenario, users, days, policy and seed give an equal fingerprint. A callable acts on all users in calendar
-    order; named policies look at one user at a time, so their users are simulated block by block.
+    order; policies that look at one user at a time (named ones are such) are simulated block by block.
     """
     if users < 1:
         raise UserError(f"users is {users}, expected 1 or more")
     days = scenario.days if days is None else days
-    bind = named(policy, scenario) if isinstance(policy, str) else None
-    block = BLOCK if bind else users
+    bind, together = binding(policy, scenario)
+    block = users if together else BLOCK
     totals = dict.fromkeys(TOTALS, 0.0)
     with JourneysWriter(out, schema(scenario), categories(scenario)) as writer:
         for first in range(0, users, block):
             world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
-            acting = bind(world) if bind else policy
-            assert not isinstance(acting, str)
+            acting = bind(world)
             steps = []
             day = 0
             for exposures in rollout(world, acting):
@@ -110,7 +109,7 @@ def simulate(
             "users": users,
             "days": days,
             "seed": seed,
-            "policy": policy if isinstance(policy, str) else type(policy).__name__,
+            "policy": name_of(policy),
             "totals": totals,
         }
         return writer.close(notes)

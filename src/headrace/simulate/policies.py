@@ -4,6 +4,7 @@ A policy is a callable: given what `AdsWorld.observe` shows of the A users in tu
 the channels; what a row lacks to 1 is the probability of no advert. One that keeps a memory has `record` as well.
 
     uniform             every channel alike
+    logged              what the log did that the scenario was fitted to: channel shares, preferences, repetition
     logging             softmax over noisy true click logits, mixed with uniform: informative, every channel possible
     constant:CHANNEL    always this channel
     none                no advert, ever
@@ -29,7 +30,7 @@ LOGGING_SHARPNESS = 1.2  # its softmax is over this times the logits
 LOGGING_FLOOR = 0.15  # share of its exposures given to all channels alike
 
 AdPolicy = Callable[[Context], Floats]
-NAMES = ("uniform", "logging", "constant:CHANNEL", "none", "greedy-click", "greedy-profit")
+NAMES = ("uniform", "logged", "logging", "constant:CHANNEL", "none", "greedy-click", "greedy-profit")
 
 
 @runtime_checkable
@@ -37,6 +38,22 @@ class Remembers(Protocol):
     """A policy that is told what came of its decisions, right after each step."""
 
     def record(self, context: Context, outcomes: Outcomes) -> None: ...
+
+
+@runtime_checkable
+class Binds(Protocol):
+    """A policy that must know the world it acts in: to see the truth, or to keep a memory of its users.
+
+    `together` says that its users share something (a budget), so that all of them must stand in one world.
+    """
+
+    @property
+    def together(self) -> bool: ...
+
+    def bind(self, world: AdsWorld) -> AdPolicy: ...
+
+
+Acting = str | AdPolicy | Binds  # a name, a callable, or what is to be bound to each world first
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +74,20 @@ def rollout(world: AdsWorld, policy: AdPolicy) -> Iterator[Exposures]:
         if isinstance(policy, Remembers):
             policy.record(context, outcomes)
         yield Exposures(context, propensity, outcomes)
+
+
+def binding(policy: Acting, scenario: Scenario) -> tuple[Callable[[AdsWorld], AdPolicy], bool]:
+    """What binds `policy` to a world, and whether all users must stand in one world."""
+    if isinstance(policy, str):
+        return named(policy, scenario), False
+    if isinstance(policy, Binds):
+        return policy.bind, policy.together
+    return lambda world: policy, True
+
+
+def name_of(policy: Acting) -> str:
+    """How a policy is called in notes and tables."""
+    return policy if isinstance(policy, str) else str(getattr(policy, "name", type(policy).__name__))
 
 
 def choose(world: AdsWorld, context: Context, probabilities: Floats) -> tuple[Integers, Floats]:
@@ -98,6 +129,8 @@ def named(name: str, scenario: Scenario) -> Callable[[AdsWorld], AdPolicy]:
         alike = np.full(m, 1 / m)
     elif name == "none":
         alike = np.zeros(m)
+    elif name == "logged":
+        return _Logged
     elif name == "logging":
         return _logging
     elif name == "greedy-click":
@@ -118,6 +151,30 @@ def _logging(world: AdsWorld) -> AdPolicy:
         return np.asarray(LOGGING_FLOOR / m + (1 - LOGGING_FLOOR) * softmax(LOGGING_SHARPNESS * believed, axis=1))
 
     return probabilities
+
+
+class _Logged:
+    """p(m) = repeat [m is the last channel] + (1 - repeat) likes(m), likes = softmax(log shares + preference).
+
+    A user's first advert follows `likes` alone.
+    """
+
+    def __init__(self, world: AdsWorld):
+        self._habits = world.scenario.ads.logging
+        m = len(world.scenario.channels)
+        shares = np.array(self._habits.shares or np.ones(m))
+        preference = self._habits.preference_spread * draws.normal(world.keys, 0, 0, Purpose.LOGGING, m)
+        self._likes = softmax(np.log(shares) + preference, axis=1)
+        self._last = np.full(len(world.users), NO_AD)
+
+    def __call__(self, context: Context) -> Floats:
+        likes, last = self._likes[context["row"]], self._last[context["row"]]
+        again = np.where(last >= 0, self._habits.repeat, 0.0)[:, None]
+        return np.asarray(again * np.eye(likes.shape[1])[last] + (1 - again) * likes)
+
+    def record(self, context: Context, outcomes: Outcomes) -> None:
+        shown = outcomes.channel != NO_AD
+        self._last[context["row"][shown]] = outcomes.channel[shown]
 
 
 def _greedy_profit(world: AdsWorld) -> AdPolicy:

@@ -38,6 +38,7 @@ class Tables:
     value: Floats  # (M,)
     cost_per_exposure: Floats  # (M,)
     cost_per_click: Floats  # (M,)
+    cost_spread: Floats  # (M,) sd of the log of an exposure's cost
     lifts: Floats  # (M, M) from channel j to channel m
     organic_lift: Floats  # (M,)
 
@@ -58,6 +59,7 @@ def tables(scenario: Scenario) -> Tables:
         value=np.array([c.value for c in channels]),
         cost_per_exposure=np.array([c.cost_per_exposure for c in channels]),
         cost_per_click=np.array([c.cost_per_click for c in channels]),
+        cost_spread=np.array([c.cost_spread for c in channels]),
         lifts=np.array([[c.lifts.get(name, 0.0) for name in names] for c in channels]),
         organic_lift=np.array([c.organic_lift for c in channels]),
     )

@@ -75,6 +75,16 @@ class AdChannel:
     topics: tuple[float, ...]  # (K,) relative frequency
     lifts: dict[str, float]
     organic_lift: float
+    cost_spread: float = 0.0  # sd of the log of an exposure's cost
+
+
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """How the log that a scenario was fitted to chose channels: what the policy `logged` does."""
+
+    shares: tuple[float, ...] = ()  # (M,) relative frequency before preferences; empty: all alike
+    preference_spread: float = 0.0  # sd over users of the log of a channel's frequency
+    repeat: float = 0.0  # probability of the same channel as last time, whatever the preferences
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +107,7 @@ class Ads:
     value_spread: float
     organic_rate: float
     organic_value: float
+    logging: Logging = Logging()
 
 
 NO_ADS = Ads((), (), 0, **dict.fromkeys([f.name for f in dataclasses.fields(Ads) if f.type is float], 0.0))
@@ -237,7 +248,12 @@ def _check(scenario: Scenario) -> None:
         ("ads.view_through", ads.view_through, 0, 1),
         ("ads.most_exposures_per_day", ads.most_exposures_per_day, 1, 1000),
         ("ads.evening_hour", ads.evening_hour, 0, 24),
+        ("ads.logging.repeat", ads.logging.repeat, 0, 1),
+        ("ads.logging.preference_spread", ads.logging.preference_spread, 0, math.inf),
+        ("smallest of ads.logging.shares", min(ads.logging.shares, default=1e-9), 1e-9, math.inf),
     ]
+    if ads.logging.shares:
+        entries.append(("number of ads.logging.shares", len(ads.logging.shares), len(ads.channels), len(ads.channels)))
     for part, values, names in (
         (
             "users",
@@ -267,7 +283,8 @@ def _check(scenario: Scenario) -> None:
         entries += [(f"{where} sum of topics", sum(channel.topics), 1e-9, math.inf)]
         entries += [(f"{where} smallest of topics", min(channel.topics, default=0), 0, math.inf)]
         entries += [(f"{where} capacity", channel.capacity, 1e-9, math.inf)]
-        for name in ("cost_per_exposure", "cost_per_click", "conversion_rate", "value", "sensitivity", "organic_lift"):
+        amounts = "cost_per_exposure cost_per_click cost_spread conversion_rate value sensitivity organic_lift"
+        for name in amounts.split():
             entries.append((f"{where} {name}", getattr(channel, name), 0, math.inf))
         for other, lift in channel.lifts.items():
             if other not in scenario.channels or other == channel.name:

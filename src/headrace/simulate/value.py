@@ -15,7 +15,7 @@ from headrace.journeys.seams import Estimate
 from headrace.simulate.ads import TOTALS, AdsWorld
 from headrace.simulate.draws import Floats
 from headrace.simulate.log import BLOCK
-from headrace.simulate.policies import AdPolicy, named, rollout
+from headrace.simulate.policies import Acting, binding, name_of, rollout
 from headrace.simulate.scenario import Scenario
 
 Z95 = 1.959963984540054
@@ -36,53 +36,51 @@ class TrueValue:
     @property
     def estimates(self) -> dict[str, Estimate]:
         """The means over users with 95 % intervals."""
-        return {name: _mean(values) for name, values in self.per_user.items()}
+        return {name: mean_of(values) for name, values in self.per_user.items()}
 
     def __getitem__(self, name: str) -> Estimate:
-        return _mean(self.per_user[name])
+        return mean_of(self.per_user[name])
 
     def less(self, other: "TrueValue", name: str) -> Estimate:
         """The mean difference of one figure to another policy on the same users and seed, with its paired interval."""
-        return _mean(self.per_user[name] - other.per_user[name])
+        return mean_of(self.per_user[name] - other.per_user[name])
 
 
-def true_value(
-    scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None = None, seed: int = 0
-) -> TrueValue:
-    """The value of `policy`, a name or a callable, to `users` users over `days` (None: the scenario's).
+def true_value(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> TrueValue:
+    """The value of `policy` to `users` users over `days` (None: the scenario's).
 
     >>> from headrace.simulate.scenario import Scenario
     >>> value = true_value(Scenario.load("ads"), "constant:search", users=200, days=2)
     >>> value["clicks"].n
     200
     """
-    with_ads, without = (_totals(scenario, p, users, days, seed) for p in (policy, "none"))
+    with_ads, without = (totals(scenario, p, users, days, seed) for p in (policy, "none"))
     per_user = dict(with_ads)
     for name in ("gross_conversions", "gross_revenue", "profit"):
         per_user[f"incremental_{name.removeprefix('gross_')}"] = with_ads[name] - without[name]
-    return TrueValue(policy if isinstance(policy, str) else type(policy).__name__, per_user)
+    return TrueValue(name_of(policy), per_user)
 
 
-def _totals(scenario: Scenario, policy: str | AdPolicy, users: int, days: int | None, seed: int) -> dict[str, Floats]:
-    bind = named(policy, scenario) if isinstance(policy, str) else None
-    block = BLOCK if bind else users
+def totals(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> dict[str, Floats]:
+    """What happened per user in one rollout, (N,) each: `true_value` without its comparison to no advert."""
+    bind, together = binding(policy, scenario)
+    block = users if together else BLOCK
     parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
     for first in range(0, users, block):
         world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
-        acting = bind(world) if bind else policy
-        assert not isinstance(acting, str)
-        for _ in rollout(world, acting):
+        for _ in rollout(world, bind(world)):
             pass
         for name in TOTALS:
             parts[name].append(world.totals[name])
-    totals = {name: np.concatenate(values) for name, values in parts.items()}
-    totals["gross_conversions"] = totals["conversions"] + totals["organic_conversions"]
-    totals["gross_revenue"] = totals["revenue"] + totals["organic_revenue"]
-    totals["profit"] = totals["gross_revenue"] - totals["cost"]
-    return totals
+    found = {name: np.concatenate(values) for name, values in parts.items()}
+    found["gross_conversions"] = found["conversions"] + found["organic_conversions"]
+    found["gross_revenue"] = found["revenue"] + found["organic_revenue"]
+    found["profit"] = found["gross_revenue"] - found["cost"]
+    return found
 
 
-def _mean(values: Floats) -> Estimate:
+def mean_of(values: Floats) -> Estimate:
+    """The mean over users, (N,), with its 95 % interval."""
     n = len(values)
     mean = float(values.mean())
     half = Z95 * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan

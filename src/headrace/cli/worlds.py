@@ -1,0 +1,45 @@
+"""Worlds and policies by the names that the command line takes."""
+
+from pathlib import Path
+
+from headrace.errors import UserError, unknown
+from headrace.simulate.policies import Acting
+from headrace.simulate.scenario import Scenario
+
+TASKS = ("ads", "feed")
+
+
+def task_of(scenario: Scenario, wanted: str | None = None) -> str:
+    """The task to simulate: the one that is wanted, or the one that the scenario holds (ads where it holds both)."""
+    held = [name for name, there in (("ads", bool(scenario.channels)), ("feed", scenario.feed is not None)) if there]
+    if wanted is None:
+        return held[0]
+    if wanted not in TASKS:
+        raise unknown("task", wanted, TASKS)
+    if wanted not in held:
+        raise UserError(f"scenario {scenario.name}: it has no [{wanted}]; choose --task {held[0]}")
+    return wanted
+
+
+def acting(policy: str, scenario: Scenario) -> Acting:
+    """A policy's name as it is; a folder that `headrace train` left as its policy, with a memory."""
+    folder = Path(policy)
+    if not (folder / "config.json").is_file():
+        if folder.is_dir():
+            raise UserError(f"{policy}: a folder, but not a run (no config.json); give a run or a policy's name")
+        return policy
+    # torch is loaded only for a trained policy
+    from headrace.channel.methods import load
+    from headrace.journeys.views import WHOLE
+    from headrace.learn.run import Run
+    from headrace.simulate.acting import MemoryPolicy
+    from headrace.simulate.log import schema
+
+    method = load(Run.open(folder))
+    theirs, ours = method.transforms.schema, schema(scenario)
+    if (theirs.channels, theirs.features, theirs.gains) != (ours.channels, ours.features, ours.gains):
+        raise UserError(
+            f"{policy}: trained on logs of schema {theirs.name}, the world {scenario.name} writes {ours.name} with "
+            f"other channels, features or gains; train on a log of  headrace simulate {scenario.name}"
+        )
+    return MemoryPolicy(method.policy(), method.length or WHOLE, method.transforms.statistics, name=folder.name)

@@ -36,10 +36,12 @@ def acting(policy: str, scenario: Scenario) -> Acting:
     from headrace.simulate.log import schema
 
     method = load(Run.open(folder))
-    theirs, ours = method.transforms.schema, schema(scenario)
+    transforms = method.transforms
+    assert transforms is not None  # a loaded method is fitted
+    theirs, ours = transforms.schema, schema(scenario)
     if (theirs.channels, theirs.features, theirs.gains) != (ours.channels, ours.features, ours.gains):
         raise UserError(
             f"{policy}: trained on logs of schema {theirs.name}, the world {scenario.name} writes {ours.name} with "
             f"other channels, features or gains; train on a log of  headrace simulate {scenario.name}"
         )
-    return MemoryPolicy(method.policy(), method.length or WHOLE, method.transforms.statistics, name=folder.name)
+    return MemoryPolicy(method.policy(), method.length or WHOLE, transforms.statistics, name=folder.name)

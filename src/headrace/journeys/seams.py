@@ -70,7 +70,8 @@ class Ranking:
 class Policy(Protocol):
     """Chooses an action for each history and can say how probable any action is."""
 
-    actions: Channel | Box | Ranking
+    @property
+    def actions(self) -> Channel | Box | Ranking: ...
 
     def act(self, histories: History, rng: np.random.Generator) -> Decisions: ...
 

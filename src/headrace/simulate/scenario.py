@@ -110,7 +110,8 @@ class Ads:
     logging: Logging = Logging()
 
 
-NO_ADS = Ads((), (), 0, **dict.fromkeys([f.name for f in dataclasses.fields(Ads) if f.type is float], 0.0))
+_NONE: dict[str, Any] = {f.name: 0.0 for f in dataclasses.fields(Ads) if f.type is float}
+NO_ADS = Ads((), (), 0, **_NONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ def test_a_run_is_measured_on_journeys_it_never_saw_with_the_floors(demo: Path, 
     assert bytes_of(demo) == before
     found = [r for r in records(tmp_path / "other") if r["metric"] == "action/log_loss" and r["against"] is None]
     assert {r["method"] for r in found} == {"mtorl", "prior", "trees"}
-    assert {(r["part"], r["n"]) for r in found} == {("all", found[0]["n"])}
+    assert {(r["part"], r["n"]) for r in found} == {("other", found[0]["n"])}
     manifest = json.loads((tmp_path / "other" / "manifest.json").read_text())
     assert manifest["provenance"]["trained_on"] != manifest["provenance"]["data_fingerprint"]
     assert (tmp_path / "other" / "report.html").is_file()

@@ -76,7 +76,7 @@ def truths(policy: str, seed: int) -> Floats:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_estimates_from_uniform_logs_cover_the_true_worth(policy: str, tmp_path: Path) -> None:
-    truth = np.concatenate([truths(policy, 100 + seed) for seed in range(4)])
+    truth = np.concatenate([truths(policy, 1000 + seed) for seed in range(10)])
     truth_error = truth.std() / np.sqrt(len(truth))
     means, errors = np.zeros(8), np.zeros(8)
     for seed in range(8):

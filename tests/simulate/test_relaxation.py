@@ -9,12 +9,11 @@ from tiny_worlds import best_adaptive, schedules, separable, small
 
 from headrace.errors import UserError
 from headrace.simulate import relaxation
-from headrace.simulate.ads import AdsWorld, Context
+from headrace.simulate.ads import AdsWorld
 from headrace.simulate.clairvoyant import clairvoyant
 from headrace.simulate.draws import Floats
 from headrace.simulate.opportunities import Opportunities, opportunities
-from headrace.simulate.policies import Acting
-from headrace.simulate.reference import Planned, Within, cem, plan_of, plan_parameters
+from headrace.simulate.reference import Planned, Within, cem, plan_of, plan_parameters, random_policy
 from headrace.simulate.relaxation import Bound, bound
 from headrace.simulate.satedness import most_purchases
 from headrace.simulate.saturation import schedule_value
@@ -65,25 +64,6 @@ def test_bound_is_above_the_best_adaptive_policy_where_everything_acts() -> None
     assert len(loose) >= 5 and np.mean(loose) < 1.5
 
 
-def random_policy(rng: np.random.Generator) -> Acting:
-    """A plan at random, or channels by the user's features at random, some with no advert."""
-    if rng.random() < 0.5:
-        spread = np.concatenate([np.full(M, 2.0), [1.0, 1.0, 1.0, 0.05]])
-        return plan_of(plan_parameters(Planned(), ADS) + spread * rng.standard_normal(M + 4), ADS)
-    weights = rng.normal(size=(4, M)) * rng.choice([0.5, 2.0])
-    shift = rng.normal(scale=1.5)
-
-    def policy(context: Context) -> Floats:
-        x = np.stack(
-            [np.ones(len(context["row"])), np.log(context["past_spend"] / 40), context["past_click_score"],
-             context["exposures"].sum(axis=1) / 10], axis=1
-        )  # fmt: skip
-        score = np.exp(x @ weights)
-        return score / (score.sum(axis=1, keepdims=True) + np.exp(shift))
-
-    return policy
-
-
 @pytest.fixture(scope="module")
 def bounds() -> dict[tuple[str, float | None], Bound]:
     settings: list[tuple[str, float | None]] = [("profit", None), ("profit", 24.0), ("clicks", None), ("revenue", None)]
@@ -94,7 +74,7 @@ def bounds() -> dict[tuple[str, float | None], Bound]:
 def test_no_random_policy_beats_the_bound(bounds: dict[tuple[str, float | None], Bound]) -> None:
     rng = np.random.default_rng(0)
     for index in range(20):
-        policy = random_policy(rng)
+        policy = random_policy(rng, ADS)
         for (objective, budget), upper in bounds.items():
             if (index % 4 == 0) != (budget is not None):
                 continue

@@ -154,7 +154,7 @@ def cem(
 ) -> tuple[Floats, list[float]]:
     """The cross-entropy method: the mean of the last elite, and every value met on the way.
 
-    >>> found, _ = cem(lambda x: -float(((x - 2) ** 2).sum()), np.zeros(2), np.ones(2), iterations=20)
+    >>> found, _ = cem(lambda x: -float(((x - 2) ** 2).sum()), np.zeros(2), np.full(2, 3.0), iterations=20)
     >>> bool(np.abs(found - 2).max() < 0.1)
     True
     """
@@ -185,6 +185,31 @@ def plan_parameters(plan: Planned, scenario: Scenario) -> Floats:
     m = len(scenario.channels)
     use = np.clip(np.array(plan.use or np.full(m, 1 / m)), 1e-4, 1 - 1e-4)
     return np.concatenate([np.log(use / (1 - use)), [plan.carry, plan.tiring, plan.sating, plan.least]])
+
+
+def random_policy(rng: np.random.Generator, scenario: Scenario) -> Acting:
+    """A policy at random, to try a bound on: a plan with random weights, or channels by random weights of features."""
+    m = len(scenario.channels)
+    if rng.random() < 0.5:
+        spread = np.concatenate([np.full(m, 2.0), [1.0, 1.0, 1.0, 0.05]])
+        return plan_of(plan_parameters(Planned(), scenario) + spread * rng.standard_normal(m + 4), scenario)
+    weights = rng.normal(size=(4, m)) * rng.choice([0.5, 2.0])
+    no_advert = np.exp(rng.normal(scale=1.5))
+
+    def policy(context: Context) -> Floats:
+        x = np.stack(
+            [
+                np.ones(len(context["row"])),
+                np.log(context["past_spend"] / 40),
+                context["past_click_score"],
+                context["exposures"].sum(axis=1) / 10,
+            ],
+            axis=1,
+        )
+        score = np.exp(x @ weights)
+        return np.asarray(score / (score.sum(axis=1, keepdims=True) + no_advert))
+
+    return policy
 
 
 def _nights(now: Floats, days: int, half_life_days: float) -> Floats:

@@ -14,7 +14,7 @@ from headrace.journeys.memory import Memory
 from headrace.journeys.schema import Gain
 from headrace.journeys.splits import PARTS, split
 from headrace.journeys.statistics import running
-from headrace.journeys.views import View, histories, view
+from headrace.journeys.views import View, histories, known_for_training, view
 
 MANY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 lists_of_lengths = st.lists(st.integers(0, 12), min_size=1, max_size=4)
@@ -294,3 +294,19 @@ def test_a_gain_that_became_known_after_the_cut_is_no_training_label(tmp_path):
     assert np.isnan(labels[late]).all() and not np.isnan(labels[~late]).any()
     held_out = view(journeys, split, "test")
     assert not any(np.isnan(b.gains["buy"][b.label]).any() for b in held_out.batches(16))
+
+
+def test_training_labels_are_not_those_that_came_early(tmp_path):
+    """A yes is known soon, a no only when its window has closed: labels by arrival would be all yes near the cut."""
+    schema = replace(CLOCKED, label_window_s=2.0)  # the clock counts seconds
+    lengths = [8] * 200
+    columns = columns_of(schema, lengths, 0)
+    columns["time"] = np.tile(np.arange(8.0), 200)
+    columns["gain/buy"] = (np.arange(1600) % 4 == 0).astype(np.int8)
+    columns["known_at/buy"] = columns["time"] + np.where(columns["gain/buy"] == 1, 0.1, 2.0)
+    journeys = write(tmp_path / "j", schema, lengths, columns)
+    split = journeys.split("honest", 0)
+    first = journeys.time[split.parts["validation"] | split.parts["test"]].min()
+    known = known_for_training(journeys, split, "buy")
+    assert (known == (columns["time"] + 2.0 < first)).all()
+    assert known[split.parts["train"]].any() and not known[split.parts["train"]].all()

@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headrace.errors import UserError
 from headrace.evaluate.targets import Given
 from headrace.journeys.seams import Bools, Floats, Integers
-from headrace.journeys.statistics import SCALE, fixed, sums_before
+from headrace.journeys.statistics import Statistic, clock, gain_values, known_at, running_of, sums_before
 from headrace.journeys.store import Array, Journeys, ragged_rows
 
 LAGS = 3
@@ -58,13 +57,10 @@ class Past:
         there = place >= self.start[self.asked]
         return np.where(there, place, 0), there
 
-    def sums(self, values: NDArray[np.int64], known: Floats | None = None) -> NDArray[np.int64]:
-        """Sums over the past of each row asked for, (n, W), of values (B, W) known at `known` (None: at once)."""
-        if known is not None:
-            return sums_before(self.start, self.when, known, values)[self.asked]
-        total = np.zeros((len(values) + 1, values.shape[1]), dtype=np.int64)
-        np.cumsum(values, axis=0, out=total[1:])
-        return total[self.first[self.asked]] - total[self.start[self.asked]]
+    def sums(self, journeys: Journeys, *by: str, of: str | None = None) -> Floats:
+        """The running statistic of each row asked for, (n, W): counts, or count and sum of a gain."""
+        statistic = Statistic("past", by, of)
+        return running_of(journeys, [statistic], self.block)["past"][self.asked]
 
 
 def pasts(journeys: Journeys, rows: Integers, steps: int = BLOCK_STEPS) -> Iterator[tuple[Integers, Past]]:
@@ -77,7 +73,7 @@ def pasts(journeys: Journeys, rows: Integers, steps: int = BLOCK_STEPS) -> Itera
     for b in np.unique(block_of):
         here = block_of == b
         block = ragged_rows(journeys.offsets[chosen[here]], lengths[here])
-        when = block.astype(np.float64) if journeys.time is None else np.asarray(journeys.time[block], np.float64)
+        when = clock(journeys, block)
         place = np.arange(len(block))
         start = np.repeat(np.cumsum(lengths[here]) - lengths[here], lengths[here])
         new = np.ones(len(block), dtype=np.bool_)
@@ -125,14 +121,6 @@ class Tables:
         return self.kept[key]
 
 
-def known_at(journeys: Journeys, gain: str, past: Past) -> Floats | None:
-    """When each gain of the block is known, (B,); None where that is at once."""
-    if not journeys.schema.gain(gain).known.startswith("at:"):
-        return None
-    at = np.asarray(journeys.column(f"known_at/{gain}")[past.block], dtype=np.float64)
-    return np.where(np.isnan(at), np.inf, np.maximum(at, past.when))
-
-
 def read(journeys: Journeys, name: str, rows: Array, texts: Texts) -> Floats:
     """A column at rows as numbers, NaN where missing; text as its code in `texts`, unknown text as one more."""
     values = np.asarray(journeys.column(name)[rows])
@@ -159,8 +147,7 @@ def _lags(journeys: Journeys, past: Past, lags: int, texts: Texts) -> Table:
         for gain in schema.gains:
             if gain.known == "never":
                 continue
-            when = known_at(journeys, gain.name, past)
-            known = there if when is None else there & (when[place] < now)
+            known = there & (known_at(journeys, gain.name, past.block, past.when)[place] < now)
             kind: ColumnKind = "category" if gain.kind == "classes" else "number"
             table[f"{gain.name}.{k}"] = lagged(f"gain/{gain.name}", kind, known)
         if schema.cost is not None:
@@ -177,36 +164,30 @@ def _lags(journeys: Journeys, past: Past, lags: int, texts: Texts) -> Table:
 def _running(journeys: Journeys, past: Past) -> Table:
     schema = journeys.schema
     m = len(journeys.channels)
-    ones = np.ones((len(past.block), 1), dtype=np.int64)
-    steps = past.sums(ones)[:, 0].astype(np.float64)
+    steps = past.sums(journeys, "user")[:, 0]
     table = {"steps": Column(steps, "count")}
     by_channel = schema.channel is not None and m <= BY_CHANNEL
-    which = np.zeros((len(past.block), m), dtype=np.int64)
     if by_channel:
-        which[np.arange(len(past.block)), np.asarray(journeys.channel[past.block])] = 1
-        counts = past.sums(which)
+        counts = past.sums(journeys, "user", "channel")
         for c in range(m):
-            table[f"steps.of.{c}"] = Column(counts[:, c].astype(np.float64), "count")
+            table[f"steps.of.{c}"] = Column(counts[:, c], "count")
             table[f"log_share.of.{c}"] = Column(np.log((counts[:, c] + 0.5) / (steps + 0.5 * m)))
     for gain in schema.gains:
         if gain.known == "never" or gain.kind == "classes":
             continue
-        values = np.asarray(journeys.column(f"gain/{gain.name}")[past.block], dtype=np.float64)
-        pair = np.stack([~np.isnan(values), fixed(values)], axis=1).astype(np.int64)  # (B, 2) count and sum
-        known = known_at(journeys, gain.name, past)
-        sums = past.sums(pair, known)
-        table[f"{gain.name}.sum"] = Column(sums[:, 1] / SCALE, "count" if gain.kind == "binary" else "number")
+        sums = past.sums(journeys, "user", of=gain.name)
+        table[f"{gain.name}.sum"] = Column(sums[:, 1], "count" if gain.kind == "binary" else "number")
         table[f"{gain.name}.rate"] = Column(_rate(sums))
         if by_channel:
-            sums = past.sums((which[:, :, None] * pair[:, None, :]).reshape(-1, 2 * m), known)
+            sums = past.sums(journeys, "user", "channel", of=gain.name)
             for c in range(m):
                 table[f"{gain.name}.rate.of.{c}"] = Column(_rate(sums[:, 2 * c : 2 * c + 2]))
     return {name: replace(column, running=True) for name, column in table.items()}
 
 
-def _rate(sums: NDArray[np.int64]) -> Floats:
+def _rate(sums: Floats) -> Floats:
     out = np.full(len(sums), np.nan)
-    np.divide(sums[:, 1] / SCALE, sums[:, 0], out=out, where=sums[:, 0] > 0)
+    np.divide(sums[:, 1], sums[:, 0], out=out, where=sums[:, 0] > 0)
     return out
 
 
@@ -250,8 +231,8 @@ def last_value(journeys: Journeys, rows: Array, gain: str | None = None) -> Inte
         place, there = past.lag(1)
         raw = np.asarray((journeys.channel if gain is None else journeys.gain(gain))[past.block[place]])
         values = np.where(np.isnan(raw.astype(np.float64)), -1, raw).astype(np.int64)
-        when = None if gain is None else known_at(journeys, gain, past)
-        known = there if when is None else there & (when[place] < past.when[past.asked])
+        when = past.when if gain is None else known_at(journeys, gain, past.block, past.when)
+        known = there & (when[place] < past.when[past.asked])
         out[where] = np.where(known, values, -1)
     return out
 
@@ -261,11 +242,13 @@ def past_counts(journeys: Journeys, rows: Array, classes: int, gain: str | None 
     rows = np.asarray(rows, dtype=np.int64)
     out = np.zeros((len(rows), classes))
     for where, past in pasts(journeys, rows):
-        raw = np.asarray((journeys.channel if gain is None else journeys.gain(gain))[past.block], dtype=np.float64)
-        there = ~np.isnan(raw) & (raw >= 0)
-        which = np.zeros((len(raw), classes), dtype=np.int64)
-        which[np.flatnonzero(there), raw[there].astype(np.int64)] = 1
-        out[where] = past.sums(which, None if gain is None else known_at(journeys, gain, past))
+        if gain is None:
+            out[where] = past.sums(journeys, "user", "channel")
+            continue
+        values = gain_values(journeys.schema.gain(gain), journeys.gain(gain)[past.block])
+        which = (values[:, None] == np.arange(classes)).astype(np.int64)
+        known = known_at(journeys, gain, past.block, past.when)
+        out[where] = sums_before(past.start, past.when, known, which)[past.asked]
     return out
 
 
@@ -274,7 +257,5 @@ def past_sums(journeys: Journeys, rows: Array, gain: str) -> tuple[Floats, Float
     rows = np.asarray(rows, dtype=np.int64)
     out = np.zeros((len(rows), 2))
     for where, past in pasts(journeys, rows):
-        values = np.asarray(journeys.gain(gain)[past.block], dtype=np.float64)
-        pair = np.stack([~np.isnan(values), fixed(values)], axis=1).astype(np.int64)
-        out[where] = past.sums(pair, known_at(journeys, gain, past))
-    return out[:, 0], out[:, 1] / SCALE
+        out[where] = past.sums(journeys, "user", of=gain)
+    return out[:, 0], out[:, 1]

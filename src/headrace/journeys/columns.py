@@ -19,7 +19,6 @@ from headrace.journeys.schema import Feature, Gain, LogSchema
 
 KEY = "__user"  # what the rows are grouped by: the user's id, or the row itself where a log has no users
 _DATES = ("%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-_PER_SECOND = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}
 _MOST_CHANNELS = 2**15 - 1
 
 
@@ -274,12 +273,12 @@ def _window(schema: LogSchema, gain: str) -> float:
             f"schema {schema.name}: gain {gain} is known at a time, but label_window_s is missing: without it a gain "
             "that is not known yet would be one that comes; set it to the longest delay that the log waits for"
         )
-    if schema.time_unit == "scaled":
+    if schema.label_window is None:
         raise UserError(
             f"schema {schema.name}: label_window_s is in seconds but time_unit is 'scaled'; "
             "give a clock in s, ms, us, ns or datetime, or drop label_window_s"
         )
-    return schema.label_window_s * _PER_SECOND[schema.time_unit]
+    return schema.label_window
 
 
 def _time(made: Plan, column: str, key: bool) -> pl.Expr:

@@ -123,6 +123,12 @@ class LogSchema:
             )
 
     @property
+    def label_window(self) -> float | None:
+        """`label_window_s` in the unit of the log's clock; None where there is none, or the clock has no unit."""
+        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}.get(self.time_unit)
+        return None if self.label_window_s is None or per_second is None else self.label_window_s * per_second
+
+    @property
     def channel_columns(self) -> tuple[str, ...]:
         """The columns that hold the channel: none, one, or a one-hot group."""
         if self.channel is None:

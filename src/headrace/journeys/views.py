@@ -151,9 +151,11 @@ def view(
 
 
 def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
-    """(N,) whether a step's gain was known before the first held-out step, where the protocol cuts in time.
+    """(N,) whether a step's gain may be a training label: its window had closed before the first held-out step.
 
-    True everywhere for gains without delay and for protocols that declare overlap in time.
+    Judged by the window, not by when each outcome came: what comes early is mostly a yes, and a model trained on that
+    alone would learn that everybody buys. Without a window, by when the outcome was known. True everywhere for gains
+    without delay and for protocols that declare overlap in time.
     """
     delayed = journeys.schema.gain(gain).known.startswith("at:")
     cut = split.protocol in ("honest", "time") and "time" not in split.declared and journeys.time is not None
@@ -162,9 +164,11 @@ def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
     held_out = split.parts["validation"] | split.parts["test"]
     pieces = [slice(k, min(k + PIECE, journeys.n_steps)) for k in range(0, journeys.n_steps, PIECE)]
     first = min(float(clock(journeys, p)[held_out[p]].min(initial=np.inf)) for p in pieces)
+    window = journeys.schema.label_window
     known = np.empty(journeys.n_steps, dtype=np.bool_)
     for p in pieces:
-        known[p] = known_at(journeys, gain, p, clock(journeys, p)) < first
+        when = clock(journeys, p)
+        known[p] = (known_at(journeys, gain, p, when) if window is None else when + window) < first
     return known
 
 

@@ -162,7 +162,7 @@ def test_a_predictor_sees_the_histories_that_the_log_gives(tmp_path: Path) -> No
 
     journeys = simulate_feed(FEED, 40, 4, "score:click", 5, tmp_path / "j", predictor=Watching(), lists="none")
     assert sum(len(histories) for histories in asked) == len(journeys)
-    whole = journeys.histories(np.arange(len(journeys)), steps=20)
+    whole = journeys.histories(np.arange(len(journeys)))
 
     def rows(histories: History) -> list[str]:
         found = []

@@ -40,13 +40,13 @@ class Purpose(IntEnum):
     ACTION = 14
     CREATIVE = 15
     CLICK = 16
+    COST = 23
     CONVERSION = 17
     DELAY = 18
     VALUE = 19
     ORGANIC = 20
     ORGANIC_VALUE = 21
     LOGGING = 22
-    COST = 100
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     ACTION = 14
     CREATIVE = 15
     CLICK = 16
+    COST = 23
     CONVERSION = 17
     DELAY = 18
     VALUE = 19
@@ -63,7 +64,6 @@ class Purpose(IntEnum):
     REACTION = 45
     LEAVE = 46
     FICKLE = 47
-    COST = 100
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

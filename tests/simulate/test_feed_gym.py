@@ -18,7 +18,7 @@ def test_gymnasiums_checker_finds_nothing_wrong() -> None:
         warnings.filterwarnings("ignore", message=".*not having a spec.*")
         warnings.filterwarnings("ignore", message=".*infinity.*")  # times and counts have no upper bound
         warnings.filterwarnings("ignore", message=".*normalized.*|.*symmetric.*")  # weights stand in the feed's own box
-        check_env(FeedEnv(days=10))
+        check_env(FeedEnv(days=30))
 
 
 def test_an_episode_pays_the_users_dwell_time() -> None:

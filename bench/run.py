@@ -7,7 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-PARTS = (["prepare.py"], ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"], ["paper.py"], ["tables.py"])
+PARTS = (
+    ["prepare.py"],
+    ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["paper.py"],
+    ["world_bounds.py"],
+    ["world_pictures.py"],
+    ["tables.py"],
+)
 
 
 def main() -> None:

@@ -22,7 +22,6 @@ import numpy as np
 from scipy.special import softmax
 
 from headrace.ope.estimate import Candidate, value
-from headrace.ope.single import ESTIMATORS
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.calibrate import variants
 from headrace.simulate.draws import Floats
@@ -130,7 +129,7 @@ def main() -> None:
     scenarios = [named for i, named in enumerate(every) if i % 2 == (given.part == "check")]
     rows = []
     start = time.perf_counter()
-    with open(f"{given.out}.rows", "w") as lines:
+    with Path(f"{given.out}.rows").open("w") as lines:
         for i in range(given.logs):
             rows.append(one(*scenarios[i % len(scenarios)], i + 100_000 * (given.part == "check")))
             lines.write(json.dumps(rows[-1]) + "\n")

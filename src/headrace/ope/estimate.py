@@ -2,9 +2,9 @@
 
     headrace.ope.estimate(policy, journeys)
 
-Several policies valued together see the same rows, the same models and the same resamples, so that each difference is a
-paired one. The value is the mean gain of a step; with a selector, of a step that is advertised at, and its difference to
-the log is then split into what the choice of users brings and what the choice of channels brings.
+Several policies valued together see the same rows, the same models and the same resamples, so that each difference is
+a paired one. The value is the mean gain of a step; with a selector, of a step that is advertised at, and its difference
+to the log is then split into what the choice of users brings and what the choice of channels brings.
 
 n rows, M channels.
 """
@@ -21,7 +21,7 @@ from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
 from headrace.ope import single
 from headrace.ope.feedback import Chances, Feedback, feedback
-from headrace.ope.intervals import Drawn, Functional, draw, groups_of
+from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of
 from headrace.ope.intervals import estimate as estimate_of
 from headrace.ope.models import Progress, reward_model
 from headrace.ope.propensities import Propensities, propensities
@@ -158,7 +158,7 @@ def value(
             here = whole.within(mask[known])
             ours = {e: single.terms(e, here, q, thresholds) for e in estimators}
             everybody = single.logged(replace(here, select=mask[known].astype(np.float64)))
-            theirs = [single.Term(here.select * here.reward, here.select)]
+            theirs = [Term(here.select * here.reward, here.select)]
             wanted[f"{part}/logged"] = single.functional(everybody, here)
             for e, terms in ours.items():
                 wanted[f"{part}/{name}/{e}"] = single.functional(terms, here)

@@ -22,7 +22,7 @@ MOST_GROUPS = 20_000  # more are merged at random into as many: the spread of a 
 
 @dataclass(frozen=True, slots=True)
 class Functional:
-    """An estimator. `value` at counts of ones is the estimate, `error` its standard error (None: none in closed form)."""
+    """An estimator: `value` at counts of ones is the estimate, `error` its standard error (None: not in closed form)."""
 
     value: Callable[[Floats], Floats]  # counts (R, G) -> (R,)
     error: Callable[[Floats], Floats] | None = None  # counts (R, G) -> (R,)
@@ -141,7 +141,7 @@ def less(a: Drawn, b: Drawn) -> Drawn:
 
 
 def _studentised(value: float, error: float, drawn: Drawn) -> tuple[float, float]:
-    """value - t error, t the percentiles of the resampled (value* - value) / error*; infinite where error* often is 0."""
+    """value - t error, t the percentiles of (value* - value) / error*; infinite where error* is often 0."""
     assert drawn.errors is not None
     distance = drawn.values[1:] - value
     with np.errstate(invalid="ignore", divide="ignore"):

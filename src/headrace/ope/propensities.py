@@ -4,8 +4,8 @@
     random      by design: the channel was drawn by lot, so its share is its propensity
     estimated   boosted trees, cross-fitted over users (models.py)
 
-The check: whatever the policy that logged, the mean of 1[channel = m] / propensity is at most 1 for every channel, and 1
-where the channel had a chance everywhere. A mean above 1 shows that propensities are too small.
+The check: whatever the policy that logged, the mean of 1[channel = m] / propensity is at most 1 for every channel, and
+1 where the channel had a chance everywhere. A mean above 1 shows that propensities are too small.
 
 n rows, M channels.
 """
@@ -53,8 +53,8 @@ def propensities(
     if way == "logged":
         if not there:
             raise UserError(
-                f"{journeys.path}: the log holds no propensities; use  --propensity random  where the channel was drawn "
-                "by lot, else  --propensity estimated"
+                f"{journeys.path}: the log holds no propensities; use  --propensity random  where the channel was "
+                "drawn by lot, else  --propensity estimated"
             )
         return _checked(journeys, action, np.asarray(journeys.column("propensity")[rows], np.float64), codes, way)
     if way == "random":
@@ -79,7 +79,7 @@ def calibration_error(chances: Floats, action: Integers) -> float:
         order = np.argsort(chances[:, channel], kind="stable")
         gap = (chances[:, channel] - (action == channel))[order]
         total += sum(abs(float(part.sum())) for part in np.array_split(gap, BINS))
-    return total / (n * m)
+    return float(total / (n * m))
 
 
 def _checked(

@@ -51,7 +51,7 @@ def support(of: Feedback, gate: Gate | None = None) -> Support:
     gate = Gate() if gate is None else gate
     w = of.select * of.weight
     total, selected = float(w.sum()), float(of.select.sum())
-    by_group = np.bincount(of.codes, weights=w, minlength=of.groups)
+    by_group: Floats = np.bincount(of.codes, weights=w, minlength=of.groups).astype(np.float64)
     chances_by_group = np.bincount(of.codes, weights=of.select, minlength=of.groups)
     mean = total / selected if selected else np.nan
     spread = by_group - mean * chances_by_group
@@ -106,7 +106,8 @@ def _reason(of: Support, selected: float, gate: Gate) -> str | None:
         why = (
             "the log lacks part of what the policy would do" if of.mean_weight < 1 else "the propensities are too small"
         )
-        return f"the mean weight is {of.mean_weight:.3f} (standard error {of.mean_weight_error:.3f}), 1 was expected: {why}"
+        error = f"standard error {of.mean_weight_error:.3f}"
+        return f"the mean weight is {of.mean_weight:.3f} ({error}), 1 was expected: {why}"
     return None
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from headrace.ope.estimate import Candidate, value
+from headrace.ope.valuation import Candidate, value
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.calibrate import variants
 from headrace.simulate.draws import Floats

@@ -128,11 +128,13 @@ def value(
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    paired: bool = True,
 ) -> Valuation:
     """Value policies by the rows of a log (None: all of them); everything given per row is (n,).
 
     `reward` defaults to the first gain (`reward_of` makes others); `propensity` is "logged", "random", "estimated" or
-    values; `subgroups` names parts of the rows that get values of their own. Refused estimates have value None, the
+    values; `subgroups` names parts of the rows that get values of their own; `paired` asks for the difference of every
+    two policies. Refused estimates have value None, the
     reason, and the raw number in `diagnostics` alone.
     """
     rows = np.arange(journeys.n_steps) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -169,7 +171,7 @@ def value(
                 wanted[f"{part}/{name}/selection"] = single.difference(theirs, everybody, here)
     names = list(of)
     for i, a in enumerate(names):
-        for b in names[i + 1 :]:
+        for b in names[i + 1 :] if paired else ():
             for e in estimators:
                 two = single.difference(
                     single.terms(e, of[a], q, thresholds), single.terms(e, of[b], q, thresholds), of[a]

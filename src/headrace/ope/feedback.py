@@ -78,7 +78,8 @@ def feedback(
     if wrong.any():
         raise UserError(
             f"{journeys.path}: propensity is {propensity[wrong][0]} at row {rows[wrong][0]} "
-            f"({wrong.sum():,} such rows), expected more than 0 and at most 1; correct the log, or use  --propensity estimated"
+            f"({wrong.sum():,} such rows), expected more than 0 and at most 1; correct the log, or use  "
+            "--propensity estimated"
         )
     rows, reward, propensity = rows[known], reward[known], propensity[known]
     chances = policy[known] if isinstance(policy, np.ndarray) else probabilities(policy, journeys, rows, steps)

@@ -1,8 +1,8 @@
 """Estimators as functions of how often each group was drawn, and their 95 % intervals.
 
 A group is a user, or a row where the log has no user. Every estimator of a table sees the same resamples, so that a
-difference of two is paired. Three intervals: the studentised bootstrap (the one that is reported: it follows the skew
-of large weights), the percentile bootstrap and the normal one.
+difference of two is paired. Three intervals: the studentised bootstrap, which follows the skew of large weights (the
+one that is reported, nowhere narrower than the normal one), the percentile bootstrap and the normal one.
 
 n rows, G groups, R resamples, J terms.
 """
@@ -22,7 +22,7 @@ MOST_GROUPS = 20_000  # more are merged at random into as many: the spread of a 
 
 @dataclass(frozen=True, slots=True)
 class Functional:
-    """An estimator: `value` at counts of ones is the estimate, `error` its standard error (None: not in closed form)."""
+    """An estimator: `value` at counts of ones is the estimate, `error` its standard error (None: no closed form)."""
 
     value: Callable[[Floats], Floats]  # counts (R, G) -> (R,)
     error: Callable[[Floats], Floats] | None = None  # counts (R, G) -> (R,)
@@ -150,4 +150,4 @@ def _studentised(value: float, error: float, drawn: Drawn) -> tuple[float, float
     if error == 0 or not len(t):
         return value, value
     below, above = np.percentile(t, (2.5, 97.5), method="closest_observation")
-    return float(value - max(above, 0.0) * error), float(value - min(below, 0.0) * error)
+    return float(value - max(above, Z95) * error), float(value - min(below, -Z95) * error)

@@ -20,6 +20,7 @@ class Gate:
     """What an estimate must pass."""
 
     least_ess: float = 50.0  # effective number of users (rows without users): below, a few of them decide
+    least_gains: float = 5.0  # effective number of users whose gains, times weights, make the value
     largest_share: float = 0.2  # of all weight that one user may hold
     weight_distance: float = 4.0  # standard errors that the mean weight may lie from 1
     weight_slack: float = 0.05  # distance from 1 that is let pass even where it is significant
@@ -34,6 +35,7 @@ class Support:
     groups: int
     ess: float  # effective sample size in rows: (sum w)^2 / sum w^2
     ess_groups: float  # the same of the groups' total weights
+    ess_gains: float  # the same of the groups' total weighted gains
     largest_weight: float
     largest_share: float  # of all weight, held by one group
     mean_weight: float  # 1 where the log has support for all that the policy would do
@@ -52,6 +54,7 @@ def support(of: Feedback, gate: Gate | None = None) -> Support:
     w = of.select * of.weight
     total, selected = float(w.sum()), float(of.select.sum())
     by_group: Floats = np.bincount(of.codes, weights=w, minlength=of.groups).astype(np.float64)
+    gains_by_group = np.bincount(of.codes, weights=w * of.reward, minlength=of.groups)
     chances_by_group = np.bincount(of.codes, weights=of.select, minlength=of.groups)
     mean = total / selected if selected else np.nan
     spread = by_group - mean * chances_by_group
@@ -62,6 +65,7 @@ def support(of: Feedback, gate: Gate | None = None) -> Support:
         groups=of.groups,
         ess=_effective(w),
         ess_groups=_effective(by_group),
+        ess_gains=_effective(np.abs(gains_by_group)),
         largest_weight=float(w.max(initial=0.0)),
         largest_share=float(by_group.max(initial=0.0) / total) if total > 0 else np.nan,
         mean_weight=mean,
@@ -101,6 +105,11 @@ def _reason(of: Support, selected: float, gate: Gate) -> str | None:
             f"one user or row holds {of.largest_share:.0%} of all weight (at most {gate.largest_share:.0%} pass); "
             f"largest weight {of.largest_weight:,.4g}"
         )
+    if of.ess_gains < gate.least_gains:
+        return (
+            f"too few gains: the value hangs on an effective {of.ess_gains:.1f} users or rows with a gain "
+            f"(at least {gate.least_gains:g} pass)"
+        )
     away = abs(of.mean_weight - 1)
     if away > gate.weight_slack and away > gate.weight_distance * of.mean_weight_error:
         why = (
@@ -117,6 +126,7 @@ def _needed(of: Support, feedback: Feedback, gate: Gate) -> str:
     rows_a_group = of.n / max(of.groups, 1)
     share = min(1.0, m * gate.least_ess * max(rows_a_group, 1.0) / of.n)  # E_b[w^2] <= M / share
     text = f"a log of this size whose policy gives {share:.1%} of its decisions to all channels alike would do"
-    if 0 < of.ess_groups < gate.least_ess and of.never_logged <= gate.never_logged:
-        text += f"; or about {of.n * gate.least_ess / of.ess_groups:,.0f} rows like these"
+    lacking = max(gate.least_ess / max(of.ess_groups, 1e-9), gate.least_gains / max(of.ess_gains, 1e-9))
+    if 1 < lacking < 1e6 and of.never_logged <= gate.never_logged:
+        text += f"; or about {of.n * lacking:,.0f} rows like these"
     return text

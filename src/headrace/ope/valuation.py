@@ -129,11 +129,13 @@ def value(
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
+    paired: bool = True,
 ) -> Valuation:
     """Value policies by the rows of a log (None: all of them); everything given per row is (n,).
 
     `reward` defaults to the first gain (`reward_of` makes others); `propensity` is "logged", "random", "estimated" or
-    values; `subgroups` names parts of the rows that get values of their own. Refused estimates have value None, the
+    values; `subgroups` names parts of the rows that get values of their own; `paired` asks for the difference of every
+    two policies. Refused estimates have value None, the
     reason, and the raw number in `diagnostics` alone.
     """
     rows = np.arange(journeys.n_steps) if rows is None else np.asarray(rows, dtype=np.int64)
@@ -170,20 +172,22 @@ def value(
                     wanted[f"{part}/{name}/{e}/channel"] = single.difference(terms, as_logged, here)
             if candidates[name].select is not None:
                 wanted[f"{part}/{name}/selection"] = single.difference(as_logged, everybody, here)
-    for a, b in combinations(of, 2):
+    pairs = list(combinations(of, 2)) if paired else []
+    for a, b in pairs:
         for e in estimators:
             ours, theirs = (single.terms(e, of[name], q, thresholds) for name in (a, b))
             wanted[f"difference/{a}/{b}/{e}"] = single.difference(ours, theirs, of[a])
     if progress is not None:
         progress(f"{len(wanted)} intervals over {groups:,} groups")
     drawn = draw(wanted, groups, resamples, seed)
-    return _collect(candidates, of, parts, known, drawn, estimators, logged_with, gate)
+    return _collect(candidates, of, parts, pairs, known, drawn, estimators, logged_with, gate)
 
 
 def _collect(
     candidates: Mapping[str, Candidate],
     of: Mapping[str, Feedback],
     parts: Mapping[str, Bools],
+    pairs: Sequence[tuple[str, str]],
     known: Bools,
     drawn: Mapping[str, Drawn],
     estimators: Sequence[str],
@@ -215,7 +219,7 @@ def _collect(
                 {e: judged(f"{part}/{name}/{e}/channel") for e in estimators} if selects else {},
             )
     differences: dict[tuple[str, str], dict[str, Estimate]] = {}
-    for a, b in combinations(of, 2):
+    for a, b in pairs:
         why = refusals[ALL, a] or refusals[ALL, b]
         found = {e: estimate_of(drawn[f"difference/{a}/{b}/{e}"], int(known.sum())) for e in estimators}
         differences[a, b] = {e: refuse(estimate, why) for e, estimate in found.items()}

@@ -36,7 +36,7 @@ class Ope:
     estimators: Annotated[tuple[str, ...] | None, QUIET, tyro.conf.arg(metavar="NAME ...")] = None
     """ips | clipped | snips | dm | dr | sndr | switch-dr; default: all."""
     protocol: Annotated[str | None, QUIET] = None
-    """honest | users | temporal | time: the split that policies learn and are valued by; default: the run's, or honest."""
+    """honest | users | temporal | time: the split to learn and be valued by; default: the run's, else honest"""
     part: str = "test"
     """test | validation: what policies that learn, or that select, are valued on"""
     seed: int = 0

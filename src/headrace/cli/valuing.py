@@ -243,10 +243,8 @@ def _candidates(asked: Asked, tell: Tell) -> _Candidates:
 
 def _what(name: str, run: Run | None, by: str) -> str:
     if run is not None:
-        how = {"value": "the channel of the largest expected gain", "policy": "drawn from its action decoder"}
-        return f"{run.config['method']} of the run {run.path.resolve().name}, " + how.get(
-            by, "its most probable channel"
-        )
+        how = {"value": "the channel of the largest expected gain", "policy": "drawn as its action decoder says"}
+        return f"run {run.path.resolve().name}: {how.get(by, 'the most probable channel of its action decoder')}"
     if name.startswith("constant:"):
         return f"{name.removeprefix('constant:')} for everybody"
     return {

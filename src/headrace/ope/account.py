@@ -58,7 +58,7 @@ def conditions(of: Support, gate: Gate) -> list[dict[str, Any]]:
     """The gate's conditions: what is asked, what was measured, the threshold in words, and whether it passes."""
     away = abs(of.mean_weight - 1)
     fits = away <= gate.weight_slack or away <= gate.weight_distance * of.mean_weight_error
-    return [
+    found = [
         _condition(
             "decisions on channels that the log never chose",
             f"{of.never_logged:.1%}",
@@ -78,12 +78,21 @@ def conditions(of: Support, gate: Gate) -> list[dict[str, Any]]:
             of.largest_share <= gate.largest_share,
         ),
         _condition(
+            "effective sample of users (or rows) with a gain",
+            f"{of.ess_gains:,.1f}",
+            f"at least {gate.least_gains:g}",
+            of.ess_gains >= gate.least_gains,
+        ),
+        _condition(
             "mean weight, 1 where the log covers the policy",
             f"{of.mean_weight:.3f}, standard error {of.mean_weight_error:.3f}",
             f"within {gate.weight_slack:g} or {gate.weight_distance:g} standard errors of 1",
             fits,
         ),
     ]
+    if of.refused is not None and all(c["passed"] for c in found):
+        found.append(_condition("everything else", of.refused, "no doubt", False))
+    return found
 
 
 def _condition(what: str, measured: str, threshold: str, passed: bool) -> dict[str, Any]:
@@ -91,7 +100,9 @@ def _condition(what: str, measured: str, threshold: str, passed: bool) -> dict[s
 
 
 def weights(weight: Floats, select: Floats | None = None) -> dict[str, Any]:
-    """How the importance weights, (n,), lie: rows of weight 0, and rows in bins of log10; selected rows alone count.
+    """How the importance weights, (n,), lie: rows of weight 0, and in bins of log10 the rows and their share of weight.
+
+    Rows count as often as they are selected.
 
     >>> found = weights(np.array([0.0, 1.0, 1.0, 10.0]))
     >>> found["zero"], [(b["low"], b["rows"]) for b in found["bins"] if b["rows"]]
@@ -105,9 +116,12 @@ def weights(weight: Floats, select: Floats | None = None) -> dict[str, Any]:
     place = np.floor(np.log10(weight[there]) * BINS_PER_DECADE + 1e-9).astype(np.int64)
     first = int(place.min())
     counts = np.bincount(place - first, weights=chance[there])
+    held = np.bincount(place - first, weights=chance[there] * weight[there])
+    total = float(held.sum()) or 1.0
     bins = [
-        {"low": (first + i) / BINS_PER_DECADE, "high": (first + i + 1) / BINS_PER_DECADE, "rows": float(rows)}
-        for i, rows in enumerate(counts)
+        {"low": (first + i) / BINS_PER_DECADE, "high": (first + i + 1) / BINS_PER_DECADE}
+        | {"rows": float(counts[i]), "share_of_weight": float(held[i]) / total}
+        for i in range(len(counts))
     ]
     return {"zero": zero, "bins": bins}
 

@@ -18,8 +18,10 @@ from headrace.report.value_words import (
     figure,
     gain_words,
     metric_of,
+    refusals,
     sentence,
     split_sentence,
+    step_words,
     verdict,
     where_words,
 )
@@ -35,17 +37,17 @@ PROPENSITIES = {
 
 def print_values(records: Sequence[Record], account: Mapping[str, Any], console: Console) -> None:
     """Print the answer."""
-    console.print(Text(f"value of a step ({gain_words(account)}), {where_words(account)}", style="bold"))
+    console.print(Text(f"{gain_words(account)} of {step_words(account)}: {where_words(account)}", style="bold"))
     console.print(f"propensities: {PROPENSITIES[account['propensities']['way']]}")
     policies = list(account["policies"])
-    estimator = account["estimator"]
     if policies:
         console.print(_values(records, account, policies))
-        if len(account["estimators"]) > 1:
-            console.print(_others(records, account, policies))
-        if len(policies) > 1:
-            console.print(_pairs(records, account, policies))
-        if "dm" in account["estimators"] and estimator != "dm":
+        valued = [p for p in policies if p not in refusals(records, account)]
+        if valued and len(account["estimators"]) > 1:
+            console.print(_others(records, account, valued))
+        if len(valued) > 1:
+            console.print(_pairs(records, account, valued))
+        if valued and "dm" in account["estimators"]:
             console.print(Text(f"* dm: its interval {UNSURE_OF_DM}", style="dim"))
     else:
         logged = figure(records, "logged", "value_ips")

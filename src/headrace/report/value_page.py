@@ -18,8 +18,10 @@ from headrace.report.value_words import (
     figure,
     gain_words,
     metric_of,
+    refusals,
     sentence,
     split_sentence,
+    step_words,
     verdict,
     where_words,
 )
@@ -48,27 +50,32 @@ def values_content(directory: Path, records: Sequence[Record]) -> dict[str, Any]
     dataset = str(records[0]["dataset"]) if records else "a log"
     protocol = str(records[0]["protocol"]) if records else ""
     logged = figure(records, "logged", "value_ips")
+    subgroups = _subgroups(records, account, policies)
     return {
         "title": f"What {listed([method_words(p) for p in policies]) or 'the log'} would be worth on {dataset}",
         "gain": gain_words(account),
         "where": where_words(account),
         "protocol_words": f"Protocol {protocol}: {PROTOCOLS[protocol]}." if protocol in PROTOCOLS else "",
-        "share": account["share"],
+        "step": step_words(account),
         "leaky": any(r["leaky"] for r in records),
         "logged": cell(logged, digits_of([logged])),
         "estimator": account["estimator"],
         "answers": [_answer(records, account, p) for p in policies],
         "estimates": _estimates(records, account, policies),
-        "estimators": [(e, WORDS.get(e, "")) for e in account["estimators"]],
+        "names": [method_words(p) for p in policies],
         "panels": drawing.all(_panels(records, account, policies)),
         "ground": value_figures.GROUND,
         "differences": _differences(records, account, policies),
         "splits": _splits(records, account, policies),
-        "subgroups": _subgroups(records, account, policies),
+        "subgroups": subgroups,
+        "subgroup_notes": [
+            (f"{r['name']}, {name}", c["title"])
+            for r in subgroups
+            for name, c in zip(map(method_words, policies), r["cells"], strict=True)
+            if c["title"]
+        ],
         "gates": [_gate(account, p) for p in policies],
-        "bars": drawing.all(
-            value_figures.weight_bars(method_words(p), account["policies"][p]["weights"]) for p in policies
-        ),
+        "bars": drawing.all(_bars(account, policies)),
         "propensities": _propensities(account["propensities"]),
         "provenance": provenance(list(records), config, manifest, {}),
         "config": json.dumps(config, indent=2, ensure_ascii=False) if config else "",
@@ -95,18 +102,28 @@ def _cell(r: Record | None, digits: int, sign: bool = False) -> dict[str, str]:
 
 
 def _estimates(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> list[dict[str, Any]]:
-    """A row a policy: its value by each estimator."""
-    metrics = [metric_of(e) for e in account["estimators"]]
-    held = {p: [figure(records, p, m) for m in metrics] for p in policies}
+    """A row an estimator: every policy's value by it."""
+    held = {e: [figure(records, p, metric_of(e)) for p in policies] for e in account["estimators"]}
     digits = digits_of([r for found in held.values() for r in found])
-    return [{"name": method_words(p), "cells": [_cell(r, digits) for r in found]} for p, found in held.items()]
+    return [
+        {"name": e, "words": WORDS.get(e, ""), "cells": [_cell(r, digits) for r in found]} for e, found in held.items()
+    ]
 
 
 def _panels(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> list[Any]:
-    held = {p: {e: figure(records, p, metric_of(e)) for e in account["estimators"]} for p in policies}
+    refused = refusals(records, account)
+    valued = [p for p in policies if p not in refused]
+    held = {p: {e: figure(records, p, metric_of(e)) for e in account["estimators"]} for p in valued}
     logged = figure(records, "logged", "value_ips")
-    reach = value_figures.reach_of([logged, *(r for found in held.values() for r in found.values())])
-    return [value_figures.estimates(method_words(p), held[p], logged, reach) for p in policies]
+    drawn = [logged, *(r for found in held.values() for r in found.values())]
+    reach, digits = value_figures.reach_of(drawn), digits_of(drawn)
+    return [value_figures.estimates(method_words(p), held[p], logged, reach, digits) for p in valued]
+
+
+def _bars(account: Mapping[str, Any], policies: Sequence[str]) -> list[Any]:
+    held = {p: account["policies"][p]["weights"] for p in policies}
+    ends = value_figures.ends_of(list(held.values()))
+    return [value_figures.weight_bars(method_words(p), weights, ends) for p, weights in held.items()]
 
 
 def _differences(
@@ -144,18 +161,21 @@ def _subgroups(records: Sequence[Record], account: Mapping[str, Any], policies: 
     groups = list(dict.fromkeys(str(r["setting"]["subgroup"]) for r in records if "subgroup" in r["setting"]))
     metric = metric_of(account["estimator"])
     rows: list[dict[str, Any]] = []
+    digits = digits_of(
+        [r for r in records if "subgroup" in r["setting"] and r["metric"] == metric and not r["against"]]
+    )
     for group in groups:
         logged = figure(records, "logged", "value_ips", subgroup=group)
         cells = []
         for p in policies:
             over = figure(records, p, metric, "logged", subgroup=group)
             value = figure(records, p, metric, subgroup=group)
-            made = _cell(value, digits_of([value]))
+            made = _cell(value, digits)
             reason = str(value["refused"]) if value is not None and value["refused"] else ""
             said = "" if reason else verdict(over)
             cells.append(made | {"remark": said, "tone": TONES.get(said, ""), "title": reason})
         n = 0 if logged is None else logged["n"]
-        rows.append({"name": group, "n": f"{n:,}", "logged": _cell(logged, digits_of([logged])), "cells": cells})
+        rows.append({"name": group, "n": f"{n:,}", "logged": _cell(logged, digits), "cells": cells})
     return rows
 
 
@@ -167,7 +187,7 @@ def _gate(account: Mapping[str, Any], policy: str) -> dict[str, Any]:
         ("steps", f"{support['n']:,}"),
         ("effective steps", _number(support["ess"], ",.0f")),
         ("largest weight", _number(support["largest_weight"], ",.4g")),
-        ("it would choose", ", ".join(f"{name} {share:.0%}" for name, share in list(of["chosen"].items())[:4])),
+        ("it would choose", _chosen(of["chosen"])),
     ]
     return {
         "name": method_words(policy),
@@ -176,6 +196,11 @@ def _gate(account: Mapping[str, Any], policy: str) -> dict[str, Any]:
         "conditions": found["conditions"],
         "facts": facts,
     }
+
+
+def _chosen(shares: Mapping[str, float]) -> str:
+    often = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.05]
+    return ", ".join(often) or f"no channel at more than {max(shares.values()):.1%} of the steps"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -63,8 +63,6 @@ def sentence(records: Sequence[Record], account: Mapping[str, Any], policy: str)
     difference, base = figure(records, policy, metric, "logged"), figure(records, "logged", "value_ips")
     said = verdict(difference)
     name = method_words(policy)
-    if account["share"] is not None:
-        name += f", advertising at {100 * account['share']:g} % of the steps"
     if said == "refused" or difference is None or base is None:
         of = account["policies"][policy]["groups"]["all"]["support"]
         why = of["refused"] or (difference or {}).get("refused") or "no figure"
@@ -94,7 +92,7 @@ def split_sentence(records: Sequence[Record], account: Mapping[str, Any], policy
         r = figure(records, policy, metric, "logged", part=part)
         if r is None or r["refused"] or r["low"] is None:
             return ""
-        how = " (can't tell from nothing)" if r["low"] <= 0 <= r["high"] else ""
+        how = " (can't tell)" if r["low"] <= 0 <= r["high"] else ""
         said.append(f"{words} {reach(r['low'], r['high'], base['value'])}{how}")
     return ", ".join(said)
 
@@ -137,7 +135,13 @@ def gain_words(account: Mapping[str, Any]) -> str:
     return text + (f" - {account['penalty']:g} cost" if account["penalty"] else "")
 
 
+def step_words(account: Mapping[str, Any]) -> str:
+    """Which steps a value is the mean of."""
+    share = account["share"]
+    return "a step" if share is None else f"a step that is advertised at (about {100 * share:g} % of them)"
+
+
 def where_words(account: Mapping[str, Any]) -> str:
     """How many rows the figures rest on, and which."""
     of = f" of {account['groups']:,} users" if account["grouped_by"] == "users" else ""
-    return f"{account['rows']:,} steps{of}: {account['where']}"
+    return f"{account['rows']:,} steps{of}, {account['where']}"

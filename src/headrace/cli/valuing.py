@@ -139,7 +139,7 @@ def answer(asked: Asked, tell: Tell) -> Answer:
     selected: Mapping[str, Floats | None] = {
         name: None if c.select is None else c.select[known] for name, c in made.of.items()
     }
-    told = account(found, selected)
+    told = account(found, estimators, selected)
     for name, of in told["policies"].items():
         of |= made.told[name]
     users = log.schema.user is not None

@@ -4,7 +4,7 @@ n rows.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,15 +17,16 @@ from headrace.ope.valuation import RECOMMENDED, Valuation, Value
 BINS_PER_DECADE = 4
 
 
-def account(found: Valuation, select: Mapping[str, Floats | None], gate: Gate | None = None) -> dict[str, Any]:
+def account(
+    found: Valuation, estimators: Sequence[str], select: Mapping[str, Floats | None], gate: Gate | None = None
+) -> dict[str, Any]:
     """Plain values for ope.json; `select` (n,) is each policy's probability of advertising at the rows valued."""
     gate = Gate() if gate is None else gate
     p = found.propensities
-    estimators = list(next(iter(next(iter(found.values.values())).values())).estimates) if found.values else []
     policies: dict[str, Any] = {}
     told = {
-        "estimator": RECOMMENDED if RECOMMENDED in estimators else estimators[0] if estimators else None,
-        "estimators": estimators,
+        "estimator": RECOMMENDED if RECOMMENDED in estimators else estimators[0],
+        "estimators": list(estimators),
         "policies": policies,
         "propensities": {
             "way": p.way,

@@ -35,7 +35,7 @@ def estimates(
     known = base.transform_filter("isValid(datum.at)")
     x = alt.X("at:Q", title=None, scale=scale, axis=alt.Axis(tickCount=4))
     whisker = known.mark_rule(strokeWidth=2, color=BLUE).encode(x=alt.X("low:Q", scale=scale, title=None), x2="high:Q")
-    dot = known.mark_point(filled=True, size=70, opacity=1, color=BLUE, clip=True).encode(x=x)
+    dot = known.mark_point(filled=True, size=70, opacity=1, color=BLUE).encode(x=x)
     text = base.mark_text(align="left", fontSize=12).encode(
         x=alt.value(NARROW + 10), text="text:N", color=alt.value(INK)
     )

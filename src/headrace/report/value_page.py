@@ -218,5 +218,5 @@ def _propensities(p: Mapping[str, Any]) -> dict[str, Any]:
         "calibration": "" if error is None else f"{error:.4f}",
         "doubt": p["doubt"],
         "let_pass": p["distance_let_pass"],
-        "errors": p["standard_errors_let_pass"],
+        "errors": f"{p['standard_errors_let_pass']:g}",
     }

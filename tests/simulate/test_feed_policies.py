@@ -23,7 +23,7 @@ from headrace.simulate.scenario import Scenario
 FEED = Scenario.load("feed")
 
 
-@pytest.mark.parametrize(("mean", "spread"), [(0.2, 0.5), (0.95, 0.1), (-1.0, 2.0), (0.0, np.inf)])
+@pytest.mark.parametrize(("mean", "spread"), [(0.2, 0.5), (0.95, 0.1), (-1.0, 2.0), (0.0, np.inf), (-6.0, 0.5), (6.0, 0.5)])
 def test_density_integrates_to_one_and_is_that_of_the_draws(mean: float, spread: float) -> None:
     low, high = -1.0, 1.0
     grid = np.linspace(low, high, 4001)[:, None]
@@ -38,6 +38,34 @@ def test_density_integrates_to_one_and_is_that_of_the_draws(mean: float, spread:
     assert [(drawn < edge).mean() for edge in (-0.5, 0.0, 0.5, 0.9)] == pytest.approx(below, abs=1e-3)
     beyond = log_density(np.array([[1.2]]), np.array([[mean]]), np.array([spread]), edges[0][:1], edges[1][:1])
     assert beyond[0] == -np.inf
+
+
+def test_a_mean_far_below_the_box_draws_at_its_lower_edge_with_a_finite_density() -> None:
+    mean, spread = np.full((3, 1), -8.0), np.array([0.5])
+    low, high = np.zeros((3, 1)), np.ones((3, 1))
+    drawn = truncated_normal(np.array([[0.1], [0.5], [0.9]]), mean, spread, low, high)
+    assert (np.diff(drawn[:, 0]) > 0).all() and (drawn > 0).all() and (drawn < 0.1).all()
+    mirrored = truncated_normal(np.array([[0.9], [0.5], [0.1]]), 1 - mean, spread, low, high)
+    assert drawn == pytest.approx(1 - mirrored, abs=1e-9)
+    density = log_density(drawn, mean, spread, low, high)
+    assert density == pytest.approx(log_density(1 - drawn, 1 - mean, spread, low, high))
+    assert np.isfinite(density).all()
+
+
+@pytest.mark.parametrize("mean", [1e4, -1e4, np.nan])
+def test_a_mean_without_a_density_in_the_box_is_refused(mean: float) -> None:
+    world = FeedWorld(FEED, 20, seed=1, days=1)
+    with pytest.raises(UserError, match="clip the means to the box"):
+        BoxNormal(world, np.full(12, mean), np.full(12, 0.1))(world.observe())
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan, "too short"])
+def test_a_propensity_that_is_none_never_reaches_a_log(wrong: float | str) -> None:
+    world = FeedWorld(FEED, 20, seed=1, days=1)
+    a = len(world.observe())
+    given = np.zeros(a - 1) if isinstance(wrong, str) else np.full(a, wrong)
+    with pytest.raises(UserError, match="log_propensity has the shape"):
+        next(rollout(world, lambda requests: Action(np.ones((a, 12)), given)))
 
 
 def test_density_ratios_average_to_one_between_box_policies() -> None:

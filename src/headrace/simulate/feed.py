@@ -107,10 +107,8 @@ class FeedWorld:
         feed = scenario.feed_task
         self.scenario, self.feed = scenario, feed
         self.users: Integers = np.arange(users) if isinstance(users, int) else np.asarray(users, dtype=np.int64)
-        self.days = scenario.days if days is None else days
+        self.days = scenario.days_of(days)
         self.seed = seed
-        if self.days < 1:
-            raise UserError(f"days is {self.days}, expected 1 or more; the scenario's default is {scenario.days}")
         self.keys = draws.user_keys(seed, self.users)
         self.tables = feed_tables(scenario)
         self.items = draw_items(scenario, seed)

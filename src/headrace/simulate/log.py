@@ -17,6 +17,7 @@ from headrace.errors import UserError
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.store import Journeys, JourneysWriter
 from headrace.simulate.ads import NO_AD, TOTALS, AdsWorld, Context, Outcomes
+from headrace.simulate.blocks import blocks
 from headrace.simulate.draws import Floats
 from headrace.simulate.policies import Acting, binding, name_of, rollout
 from headrace.simulate.scenario import Scenario
@@ -79,15 +80,12 @@ def simulate(
     Equal scenario, users, days, policy and seed give an equal fingerprint. A callable acts on all users in calendar
     order; policies that look at one user at a time (named ones are such) are simulated block by block.
     """
-    if users < 1:
-        raise UserError(f"users is {users}, expected 1 or more")
-    days = scenario.days if days is None else days
+    days = scenario.days_of(days)
     bind, together = binding(policy, scenario)
-    block = users if together else BLOCK
     totals = dict.fromkeys(TOTALS, 0.0)
     with JourneysWriter(out, schema(scenario), categories(scenario)) as writer:
-        for first in range(0, users, block):
-            world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
+        for members in blocks(users, users if together else BLOCK):
+            world = AdsWorld(scenario, members, seed, days)
             acting = bind(world)
             steps = []
             day = 0
@@ -95,7 +93,7 @@ def simulate(
                 steps.append(_Step.of(exposures.context, exposures.propensity, exposures.outcomes))
                 if progress and world.day > day:
                     day = world.day
-                    progress(first * days + len(world.users) * day, users * days)
+                    progress(int(members[0]) * days + len(world.users) * day, users * days)
             _append(writer, world, steps)
             for name, values in world.totals.items():
                 totals[name] += float(values.sum())

@@ -296,7 +296,9 @@ def sessions_beyond(feed: Feed, activity: NDArray[np.int64], luck: Floats, size:
 
 def _solve(function: Callable[[float], Any], what: str) -> float:
     """The intercept at which `function` is 0; it rises. Raises UserError that names `what` where there is none."""
-    if not function(-80) < 0 < function(80):
+    with np.errstate(over="ignore", invalid="ignore"):
+        reached = function(-80) < 0 < function(80)
+    if not reached:
         raise UserError(
             f"scenario: no intercept gives {what}, because the numbers that move it from one user or item to the next "
             "are too large; lower the shifts, spreads and weights beside it"

@@ -53,7 +53,8 @@ Progress = Callable[[int, int], None]  # rounds done, rounds in all
 
 def is_feed(journeys: Journeys) -> bool:
     """Whether a log is one of a feed: watch time and no cost."""
-    return journeys.schema.cost is None and any(gain.name == "play_time_ms" for gain in journeys.schema.gains)
+    gains = {gain.name for gain in journeys.schema.gains}
+    return journeys.schema.cost is None and not gains.isdisjoint(("play_time_ms", "dwell_s"))
 
 
 def calibrate(
@@ -70,7 +71,7 @@ def calibrate(
     """
     if is_feed(journeys):
         feed = importlib.import_module("headrace.simulate.calibrate_feed")
-        fitted: tuple[Scenario, list[Any]] = feed.calibrate_feed(journeys, name=name)
+        fitted: tuple[Scenario, list[Any]] = feed.calibrate_feed(journeys, name=name, progress=progress)
         return fitted
     real = read_rows(journeys)
     if len(real.user) < LEAST_ROWS:

@@ -11,8 +11,9 @@ import pytest
 from plain_feed import PlainFeed
 
 from headrace.errors import UserError
-from headrace.simulate.feed import OUTCOMES, FeedWorld, Requests, best
+from headrace.simulate.feed import FeedWorld, best
 from headrace.simulate.feed_policies import named, rollout
+from headrace.simulate.feed_requests import OUTCOMES, Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS
 from headrace.simulate.scenario import Scenario
 

@@ -11,7 +11,6 @@ M channels.
 """
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ from scipy.special import expit, logit, softmax
 
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys
+from headrace.simulate import calibrate_feed
 from headrace.simulate.ads import DAY_MS, AdsWorld
 from headrace.simulate.ads_statistics import (
     FAR,
@@ -70,9 +70,7 @@ def calibrate(
     feed is fitted by calibrate_feed. Raises UserError where the log lacks what is needed.
     """
     if is_feed(journeys):
-        feed = importlib.import_module("headrace.simulate.calibrate_feed")
-        fitted: tuple[Scenario, list[Any]] = feed.calibrate_feed(journeys, name=name, progress=progress)
-        return fitted
+        return calibrate_feed.calibrate_feed(journeys, name=name, progress=progress)
     real = read_rows(journeys)
     if len(real.user) < LEAST_ROWS:
         raise UserError(f"{journeys.path}: {len(real.user)} rows, expected {LEAST_ROWS} or more to fit a scenario to")
@@ -104,9 +102,7 @@ def variants(scenario: Scenario) -> dict[str, Scenario]:
     worlds that the same log could have come from. A scenario with a feed and no adverts goes to calibrate_feed.
     """
     if not scenario.ads.channels:
-        feed = importlib.import_module("headrace.simulate.calibrate_feed")
-        found: dict[str, Scenario] = feed.variants(scenario)
-        return found
+        return calibrate_feed.variants(scenario)
     ads, users = scenario.ads, scenario.users
     target = _Target.of(_simulate(scenario, 3_000, 1))
 

@@ -31,7 +31,8 @@ from scipy.special import ndtr, ndtri
 from headrace.errors import UserError, unknown
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
-from headrace.simulate.feed import FeedOutcomes, FeedWorld, Requests
+from headrace.simulate.feed import FeedWorld
+from headrace.simulate.feed_requests import FeedOutcomes, Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS, Feed
 from headrace.simulate.items import Floats32
 from headrace.simulate.scenario import Scenario

@@ -50,7 +50,7 @@ class Truth:
     trap: Floats
     length: Floats
     click: Floats  # probability
-    watch_s: Floats  # expected play time, clicked or not
+    watch_s: Floats  # expected play time, clicked or not; a glance counts as its mean, cut at the duration
     enjoyment: Floats  # were it clicked
     expected_enjoyment: Floats  # clicked or not
 

@@ -1,7 +1,8 @@
 """feed_value: what a feed policy is worth in a world, by rollout.
 
 Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
-a difference is narrower than that of two separate rollouts.
+a difference is narrower than that of two separate rollouts. Intervals are over users, for the items of that seed: all
+users share one catalogue, and another seed's catalogue moves a level further than its interval says.
 
 N users.
 """

@@ -1,7 +1,9 @@
 """simulate: let a policy advertise in a world, and write what a log would show of it as journeys.
 
 A step is an exposure; opportunities without an advert leave no row, users without an exposure no journey. Purchases
-without an advert belong to no step: their totals stand in the notes. A missing conversion is known to be missing only
+without an advert belong to no step: their totals stand in the notes. The propensity is that of showing this very
+channel at the opportunity; a policy that may show nothing leaves fewer rows than opportunities, and its rows alone give
+no unbiased estimate for a policy that shows more. A missing conversion is known to be missing only
 when its window has passed, so that "not known yet" says nothing about the outcome.
 """
 

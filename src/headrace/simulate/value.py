@@ -1,7 +1,8 @@
 """true_value: what a policy is worth in a world, by rollout, gross and as the increment over no advert.
 
 Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
-a difference is narrower than that of two separate rollouts.
+a difference is narrower than that of two separate rollouts. Intervals take users to be independent, which they are but
+for what a policy lets them share (a budget).
 
 N users. Money in the scenario's currency, a user over all the days.
 """

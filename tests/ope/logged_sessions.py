@@ -7,8 +7,10 @@ session ends with the chance hazard(s, a), or goes on in the state s' ~ next(s, 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headrace.journeys.seams import Bools, Floats, Integers
+from headrace.ope.transitions import Choices, Transitions, channel_choices
 
 GAMMA = 0.9
 REWARD = np.array([[1.0, 0.2, 0.5], [0.1, 0.8, 0.3]])  # (S, A)
@@ -77,3 +79,29 @@ def log_weight(log: Sessions, policy: Floats, behaviour: Floats) -> Floats:
     """(n,)"""
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(policy[log.state, log.action]) - np.log(behaviour[log.state, log.action]))
+
+
+def one_hot(codes: Integers, of: int) -> NDArray[np.float32]:
+    return np.eye(of, dtype=np.float32)[codes]
+
+
+def transitions(log: Sessions) -> Transitions:
+    """States and actions one-hot, a user a session."""
+    lengths = np.diff(log.offsets)
+    initial = np.zeros(len(log.state), dtype=np.bool_)
+    initial[log.offsets[:-1]] = True
+    return Transitions(
+        one_hot(log.state, 2),
+        one_hot(log.action, 3),
+        log.reward,
+        one_hot(log.next_state, 2),
+        log.terminated,
+        log.truncated,
+        initial,
+        np.repeat(np.arange(len(lengths)), lengths),
+        len(lengths),
+    )
+
+
+def would_choose(log: Sessions, policy: Floats) -> Choices:
+    return channel_choices(policy[log.state], policy[log.next_state])

@@ -43,7 +43,8 @@ class Episodes:
         if len(wrong):
             raise UserError(
                 f"episodes: the weight's logarithm is {self.log_weight[wrong[0]]} at step {wrong[0]} "
-                f"({len(wrong):,} such steps), expected a finite one: the log gives no chance to what was done; correct the propensities"
+                f"({len(wrong):,} such steps), expected a finite one: the log gives no chance to what was done; "
+                "correct the propensities"
             )
 
     def __len__(self) -> int:

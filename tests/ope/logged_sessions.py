@@ -13,9 +13,9 @@ from headrace.journeys.seams import Bools, Floats, Integers
 from headrace.ope.transitions import Choices, Transitions, channel_choices
 
 GAMMA = 0.9
-REWARD = np.array([[1.0, 0.2, 0.5], [0.1, 0.8, 0.3]])  # (S, A)
-HAZARD = np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.3]])  # (S, A)
-STAYS = np.array([[0.8, 0.3, 0.5], [0.4, 0.7, 0.5]])  # (S, A) chance that the next state is the same
+REWARD = np.array([[1.0, 0.2, 0.5], [0.1, 0.4, 0.2]])  # (S, A)
+HAZARD = np.array([[0.2, 0.5, 0.3], [0.4, 0.4, 0.3]])  # (S, A)
+STAYS = np.array([[0.3, 0.6, 0.5], [0.4, 0.7, 0.5]])  # (S, A) chance that the next state is the same
 BEHAVIOUR = np.array([[0.5, 0.3, 0.2], [0.4, 0.4, 0.2]])
 TARGET = np.array([[0.7, 0.2, 0.1], [0.2, 0.6, 0.2]])
 

@@ -13,14 +13,17 @@ import argparse
 import json
 import shutil
 import tempfile
-import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 from scipy.special import softmax
 
+from headrace.ope.single import ESTIMATORS
 from headrace.ope.valuation import Candidate, value
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.calibrate import variants
@@ -116,7 +119,50 @@ def one(variant: str, scenario: Scenario, seed: int) -> dict[str, Any]:
     return row
 
 
-SUPPORT = ("n", "ess", "ess_groups", "largest_share", "mean_weight", "mean_weight_error", "never_logged")
+SUPPORT = ("n", "ess", "ess_groups", "ess_gains", "largest_share", "mean_weight", "mean_weight_error", "never_logged")
+
+
+BANDS = (0, 25, 100, 300, 1_000, np.inf)
+HONEST = ("ips", "snips", "dr", "sndr")  # whose intervals claim to hold the truth
+
+
+def holds(row: dict[str, Any], name: str) -> bool:
+    low, high = row[name][1:3]
+    return bool(low is not None and low <= row["truth"] <= high)
+
+
+def good(row: dict[str, Any], name: str) -> bool:
+    """Whether the interval, accepted or not, holds the truth and is narrower than 20 % of it to either side."""
+    return holds(row, name) and (row[name][2] - row[name][1]) / 2 < 0.2 * row["truth"]
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """Markdown: for each estimator how often intervals held the truth, and whether the good ones were let through."""
+    lines = [
+        "| estimator | accepted | of these hold the truth | refused | of these would have held it "
+        "| good ones | of these accepted | bias of the accepted |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for e in ESTIMATORS:
+        given = [r for r in rows if r[e][1] is not None]
+        accepted = [r for r in given if r["refused"] is None]
+        refused = [r for r in given if r["refused"] is not None]
+        fine = [r for r in given if good(r, e)]
+        bias = np.mean([r[e][0] - r["truth"] for r in accepted]) / np.mean([r["truth"] for r in accepted])
+        lines.append(
+            f"| {e} | {len(accepted)} | {np.mean([holds(r, e) for r in accepted]):.1%} | {len(refused)} "
+            f"| {np.mean([holds(r, e) for r in refused]):.1%} | {len(fine)} "
+            f"| {np.mean([r['refused'] is None for r in fine]):.1%} | {bias:+.1%} |"
+        )
+    lines += ["", "| effective users | logs | accepted | " + " | ".join(HONEST) + " |", "|---|---|---|---|---|---|---|"]
+    for low, high in pairwise(BANDS):
+        band = [r for r in rows if low <= r["ess_groups"] < high]
+        if band:
+            shares = [np.mean([holds(r, e) for r in band]) for e in HONEST]
+            accepted = sum(r["refused"] is None for r in band)
+            name = f"{low:g} to {high:g}" if high < np.inf else f"{low:g} and more"
+            lines.append(f"| {name} | {len(band)} | {accepted} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -127,14 +173,16 @@ def main() -> None:
     given = arguments.parse_args()
     every = sorted(variants(Scenario.load("ads")).items())
     scenarios = [named for i, named in enumerate(every) if i % 2 == (given.part == "check")]
+    first = 100_000 * (given.part == "check")
     rows = []
-    start = time.perf_counter()
-    with Path(f"{given.out}.rows").open("w") as lines:
-        for i in range(given.logs):
-            rows.append(one(*scenarios[i % len(scenarios)], i + 100_000 * (given.part == "check")))
-            lines.write(json.dumps(rows[-1]) + "\n")
-            lines.flush()
-    print(f"{time.perf_counter() - start:.0f} s")
+    with Progress(console=Console(stderr=True)) as shown:
+        for i in shown.track(range(given.logs), description=f"{given.part}: logs"):
+            rows.append(one(*scenarios[i % len(scenarios)], first + i))
+    print(summary(rows))
+    if given.out:
+        given.out.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n", encoding="utf-8")
+        head = f"{given.logs} logs, part {given.part}: {', '.join(name for name, _ in scenarios)}\n\n"
+        given.out.with_suffix(".md").write_text(head + summary(rows) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ from headrace.ope.feedback import Feedback
 class Gate:
     """What an estimate must pass."""
 
-    least_ess: float = 50.0  # effective number of users (rows without users): below, a few of them decide
+    least_ess: float = 100.0  # effective number of users (rows without users): below, a few of them decide
     least_gains: float = 5.0  # effective number of users whose gains, times weights, make the value
     largest_share: float = 0.2  # of all weight that one user may hold
-    weight_distance: float = 4.0  # standard errors that the mean weight may lie from 1
+    weight_distance: float = 3.0  # standard errors that the mean weight may lie from 1
     weight_slack: float = 0.05  # distance from 1 that is let pass even where it is significant
     never_logged: float = 0.05  # share of its decisions that the policy may give to channels that the log never chose
 

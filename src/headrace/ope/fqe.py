@@ -123,8 +123,12 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
         while trace.steps < config.most_steps and not trace.converged:
             updated = min(config.check_every, config.most_steps - trace.steps)
             loss = 0.0
-            for batch in _batches(train, config, updated, rng):
-                loss += _update(q_nets, target, optimiser, rows, batch, within, config) / updated
+            try:
+                for batch in _batches(train, config, updated, rng):
+                    loss += _update(q_nets, target, optimiser, rows, batch, within, config) / updated
+            except FloatingPointError:  # the weights are left as they were before
+                trace.diverged = True
+                break
             with optimiser.averaged():
                 _, v, _ = rows.values(q_nets, some_starts, config.ensemble)
             trace.add(updated, v.mean(axis=(0, 2)), loss)

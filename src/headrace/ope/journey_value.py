@@ -1,9 +1,14 @@
 """What a policy is worth over journeys, when its choices change what comes after: importance weights and fitted Q.
 
-An episode is a user's journey (or the part of it that the rows hold). It is cut off where the log ends, so its last step
-is truncated, never terminated. The state is what the floors see before a decision (evaluate/floor_features.py): lags,
-counts, running rates, the step's and the user's features. Values are per step, comparable with the log's mean gain: the
-discounted sum of gains, divided by the discounted number of steps.
+An episode is a user's journey (or the part of it that the rows hold). It is cut off where the log ends, so its last
+step is truncated, never terminated. The state is what the floors see before a decision (evaluate/floor_features.py):
+lags, counts, running rates, the step's and the user's features. Values are per step, comparable with the log's mean
+gain: the discounted sum of gains, divided by the discounted number of steps.
+
+    pdis, wpdis    by the weights of whole journeys, plain and self-normalised (sequential.py)
+    lstdq          Q linear in state x channel, in closed form (linear_q.py)
+    fqe, cfqe      Q by networks, plain and conservative (fqe.py)
+    sdr            stepwise doubly robust: lstdq corrected by weights
 
 n rows, S state features, M channels.
 """
@@ -29,6 +34,7 @@ from headrace.ope.support import Gate
 from headrace.ope.transitions import Transitions, channel_choices
 
 ESTIMATORS = ("pdis", "wpdis", "lstdq", "fqe", "cfqe", "sdr")
+RIDGE = 1e-2  # of the states' mean square, for lstdq
 DEFAULT = ("pdis", "wpdis", "lstdq", "sdr")  # those without gradients
 
 
@@ -76,8 +82,11 @@ def journey_value(
     resamples: int = RESAMPLES,
     seed: int = 0,
     states: Transitions | None = None,
+    own: dict[str, OnPolicy] | None = None,
 ) -> JourneyValue:
-    """The value of the feedback's policy over journeys; `states` may hand in its `transitions`, shared by policies.
+    """The value of the feedback's policy over journeys.
+
+    `states` and `own` may hand in what policies on the same rows share: `transitions`, and an earlier value's `own`.
 
     The discount looks as far ahead as journeys are long, 1 - 1 / their mean length, unless `config` says otherwise.
     Estimates by weights are refused where whole journeys leave too few effective users, fitted ones on their alarms,
@@ -89,7 +98,7 @@ def journey_value(
     gate = Gate() if gate is None else gate
     steps = transitions(journeys, of) if states is None else states
     if config is None:
-        config = FQEConfig(gamma=discount(steps), seed=seed, progress=False)
+        config = FQEConfig(gamma=discount(steps), ridge=RIDGE, seed=seed, progress=False)
     episodes = Episodes(
         steps.offsets, of.log_weight, of.reward, steps.group[steps.starts], steps.groups, gamma=config.gamma
     )
@@ -98,7 +107,7 @@ def journey_value(
     discounted = float((config.gamma**episodes.step).sum() / len(episodes))
     functionals: dict[str, tuple[Functional, float, str | None]] = {}
     fitted: dict[str, FittedQ] = {}
-    own: dict[str, OnPolicy] = {}
+    own = {} if own is None else dict(own)
     for name in estimators:
         if name in ("pdis", "wpdis"):
             functionals[name] = (pdis if name == "pdis" else weighted_pdis)(episodes), 1 / discounted, thin
@@ -106,6 +115,7 @@ def journey_value(
         of_kind = "lstdq" if name == "sdr" else name
         if of_kind not in fitted:
             fitted[of_kind] = _fit(of_kind, steps, of.policy, config)
+        if of_kind not in own:
             own[of_kind] = on_policy(_fit(of_kind, steps, _as_logged(steps), config), steps, config.gamma, seed=seed)
         found = fitted[of_kind]
         if name == "sdr":

@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 from scipy.special import softmax
 
-from headrace.ope.estimate import Candidate, value
 from headrace.ope.single import ESTIMATORS
+from headrace.ope.valuation import Candidate, value
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.calibrate import variants
 from headrace.simulate.draws import Floats

@@ -22,8 +22,8 @@ from scipy.stats import spearmanr
 
 from headrace.evaluate.significance import over_seeds
 from headrace.journeys.store import Journeys
-from headrace.ope.estimate import Candidate, reward_of, value
 from headrace.ope.single import ESTIMATORS
+from headrace.ope.valuation import Candidate, reward_of, value
 from headrace.simulate.calibrate import variants
 from headrace.simulate.draws import Floats
 from headrace.simulate.log import simulate

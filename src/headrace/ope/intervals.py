@@ -82,8 +82,8 @@ def ratios(terms: Sequence[Term], codes: Integers, groups: int) -> Functional:
             slope = signs / sums[:, 1::2]  # (R, J), of the numerators
             a = np.empty_like(sums)
             a[:, ::2], a[:, 1::2] = slope, -slope * sums[:, ::2] / sums[:, 1::2]
-        twice = np.where(first == second, 1.0, 2.0)
-        variance = (a[:, first] * a[:, second] * squares * twice).sum(axis=1)
+            twice = np.where(first == second, 1.0, 2.0)
+            variance = (a[:, first] * a[:, second] * squares * twice).sum(axis=1)
         out: Floats = np.sqrt(np.maximum(variance, 0.0) * groups / max(groups - 1, 1))
         return out
 

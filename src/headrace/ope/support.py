@@ -125,7 +125,7 @@ def _needed(of: Support, feedback: Feedback, gate: Gate) -> str:
     m = feedback.policy.shape[1]
     rows_a_group = of.n / max(of.groups, 1)
     share = min(1.0, m * gate.least_ess * max(rows_a_group, 1.0) / of.n)  # E_b[w^2] <= M / share
-    text = f"a log of this size whose policy gives {share:.1%} of its decisions to all channels alike would do"
+    text = f"a log of this size whose policy gives {share:.1%} of its decisions to all channels alike"
     lacking = max(gate.least_ess / max(of.ess_groups, 1e-9), gate.least_gains / max(of.ess_gains, 1e-9))
     if 1 < lacking < 1e6 and of.never_logged <= gate.never_logged:
         text += f"; or about {of.n * lacking:,.0f} rows like these"

@@ -30,6 +30,7 @@ class Trace:
 
     steps: int = 0  # updates done
     converged: bool = False
+    diverged: bool = False  # a gradient was not finite
     curve_steps: list[int] = field(default_factory=list)
     curve: list[Floats] = field(default_factory=list)  # (N,) each
     losses: list[float] = field(default_factory=list)
@@ -135,7 +136,8 @@ def summary(
     members = v[:, of.starts].mean(axis=1)
     q, v, v_next = q.mean(axis=0), v.mean(axis=0), np.where(of.terminated, 0.0, v_next.mean(axis=0))
     known = of.known_next()
-    away = (of.reward + gamma * v_next - q)[known]
+    with np.errstate(invalid="ignore", over="ignore"):  # of a fit that diverged
+        away = (of.reward + gamma * v_next - q)[known]
     spread = float(returns(of, gamma).std())
     return FittedQ(
         q=q,
@@ -155,14 +157,14 @@ def summary(
         curve=np.array(trace.curve).reshape(-1, len(members)),
         curve_loss=np.array(trace.losses),
         left_out=int((~known).sum()),
-        alarm=alarm(q, v, float(v[of.starts].mean()), within, spread),
+        alarm="the fit diverged" if trace.diverged else alarm(q, v, float(v[of.starts].mean()), within, spread),
     )
 
 
 def alarm(q: Floats, v: Floats, value: float, within: Reach, return_spread: float) -> str | None:
     """Why a fitted value cannot be one, in a sentence; None where nothing speaks against it."""
     if not np.isfinite(value) or not np.isfinite(q).all() or not np.isfinite(v).all():
-        return "the fit diverged: Q is not finite"
+        return "the fit diverged"
     margin = BEYOND * (within.high - within.low)
     for name, figure in (("the policy's value", value), ("Q at the policy's actions", float(v.mean()))):
         if figure < within.low - margin:

@@ -51,6 +51,7 @@ class FQEConfig:
     check_every: int = 250  # updates between two looks at the value
     window: int = 4  # looks that are averaged and compared with as many before them
     tolerance: float = 0.005  # change of that average, in sizes of the logged return, at which the fit ends; 0: never
+    ridge: float = 1e-8  # of the features' mean square, in the closed form alone
     initial_states: int = 5_000  # at most as many are looked at during the fit; the value is over all of them
     bounded: bool = True  # keep targets within what rewards can add up to
     rewards: tuple[float, float] | None = None  # least and most a step can bring; None: as logged
@@ -123,8 +124,12 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
         while trace.steps < config.most_steps and not trace.converged:
             updated = min(config.check_every, config.most_steps - trace.steps)
             loss = 0.0
-            for batch in _batches(train, config, updated, rng):
-                loss += _update(q_nets, target, optimiser, rows, batch, within, config) / updated
+            try:
+                for batch in _batches(train, config, updated, rng):
+                    loss += _update(q_nets, target, optimiser, rows, batch, within, config) / updated
+            except FloatingPointError:  # the weights are left as they were before
+                trace.diverged = True
+                break
             with optimiser.averaged():
                 _, v, _ = rows.values(q_nets, some_starts, config.ensemble)
             trace.add(updated, v.mean(axis=(0, 2)), loss)

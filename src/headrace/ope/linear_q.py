@@ -17,18 +17,17 @@ from headrace.ope.fitted import FittedQ, Trace, reach, summary
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Actions, Choices, Floats32, Transitions, cross_fit
 
-RIDGE = 1e-8  # of the features' mean square: keeps a never-seen feature from making the system singular
 AT_ONCE = 16_384  # rows whose features are held at once
 
 
 def solve(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
-    """Q of the policy by least squares; reads penalty (none or policy), alpha, gamma, folds, rewards and horizon."""
+    """Q of the policy by least squares; of the config only what has a meaning in closed form is read."""
     if config.penalty == "logsumexp":
         raise ValueError("the penalty logsumexp has no closed form; use fqe.fit with hidden=()")
     fold, train = cross_fit(of, config.folds, config.seed)
     spread = float(of.reward.std())
     alpha = 0.0 if config.penalty == "none" else config.alpha * (spread if config.scaled and spread > 0 else 1.0)
-    theta = np.stack([_fixed_point(of, choices, rows, alpha, config.gamma) for rows in train])  # (F, P)
+    theta = np.stack([_fixed_point(of, choices, rows, alpha, config.gamma, config.ridge) for rows in train])  # (F, P)
     found = np.empty((3, 1, len(of)))
     for rows in _chunks(np.arange(len(of))):
         features = _features(of, choices, rows)
@@ -38,7 +37,9 @@ def solve(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
     return summary(of, q, v, v_next, within, config.gamma, Trace(converged=True))
 
 
-def _fixed_point(of: Transitions, choices: Choices, train: Integers, alpha: float, gamma: float) -> Floats:
+def _fixed_point(
+    of: Transitions, choices: Choices, train: Integers, alpha: float, gamma: float, ridge: float
+) -> Floats:
     """(P,)"""
     size = of.state.shape[1] * of.action.shape[1]
     left, right, square = np.zeros((size, size)), np.zeros(size), 0.0
@@ -47,7 +48,7 @@ def _fixed_point(of: Transitions, choices: Choices, train: Integers, alpha: floa
         left += logged.T @ (logged - gamma * after)
         right += logged.T @ of.reward[rows] - alpha * (policy - logged).sum(axis=0)
         square += float((logged**2).sum())
-    solution: Floats = np.linalg.solve(left + RIDGE * square / size * np.eye(size), right)
+    solution: Floats = np.linalg.solve(left + ridge * square / size * np.eye(size), right)
     return solution
 
 

@@ -147,9 +147,11 @@ def test_on_another_log_a_run_is_valued_on_users_it_never_saw(
     assert {r["part"] for r in records} == {"other"}
     account = json.loads((out / "ope.json").read_text())
     assert {"threshold", "selected"} <= account["policies"]["mtorl"].keys()
-    seen = np.isin(Journeys(unseen).users, Journeys(demo.with_name("demo-journeys")).users)
-    assert account["rows"] <= Journeys(unseen).n_steps
-    assert account["groups"] >= int((~seen).sum())
+    own, other = Journeys(demo.with_name("demo-journeys")), Journeys(unseen)
+    train = own.users[np.unique(own.user_of_step[own.split("honest", 0).rows("train")])]
+    free = ~np.isin(other.users, train)
+    assert 0 < free.sum() < other.n_users
+    assert account["rows"] == np.diff(other.offsets)[free].sum()
 
 
 def test_a_refusal_leaves_everything_written_and_no_raw_number_outside_the_diagnostics(
@@ -168,7 +170,7 @@ def test_a_refusal_leaves_everything_written_and_no_raw_number_outside_the_diagn
     assert refused
     assert all(r["value"] is None and r["low"] is None for r in refused)
     account = json.loads((out / "ope.json").read_text())
-    of = account["policies"]["uniform"]["groups"]["all"]
+    of = account["policies"][f"constant:{Journeys(uniform).channels[0]}"]["groups"]["all"]
     assert of["diagnostics"]["value"]["ips"]["raw_value"] is not None
     assert any(not c["passed"] for c in of["conditions"])
     assert "refused" in (out / "report.html").read_text()

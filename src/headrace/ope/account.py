@@ -69,8 +69,8 @@ def conditions(of: Support, gate: Gate) -> list[dict[str, Any]]:
         _condition(
             "effective sample of users (rows without users)",
             f"{of.ess_groups:,.1f} of {of.groups:,}",
-            f"at least {gate.least_ess:g}",
-            of.ess_groups >= gate.least_ess,
+            f"at least {gate.least_ess:g}, or {gate.near_log:.0%} of the log's own {of.ess_logged:,.0f}",
+            of.ess_groups >= min(gate.least_ess, gate.near_log * of.ess_logged),
         ),
         _condition(
             "share of all weight that one user (or row) holds",

@@ -221,7 +221,10 @@ def on_policy(fitted: FittedQ, of: Transitions, gamma: float, resamples: int = 1
     """Compare the estimate of the behaviour policy, `fitted` with its own choices, with its logged return."""
     lengths = np.diff(of.offsets)
     last = of.offsets[1:] - 1
-    observed = returns(of, gamma) + gamma**lengths * np.where(of.truncated[last], fitted.v_next[last], 0.0)
+    goes_on = np.where(of.truncated[last], fitted.v_next[last], 0.0)
+    unseen = np.isnan(goes_on)  # the next state is unknown: the last step's own Q stands for what it began
+    whole = returns(of, gamma) + gamma**lengths * np.where(unseen, 0.0, goes_on)
+    observed = whole + np.where(unseen, gamma ** (lengths - 1) * (fitted.q[last] - of.reward[last]), 0.0)
     known = np.isfinite(observed)
     estimated = fitted.v[fitted.starts]
     if not known.any():

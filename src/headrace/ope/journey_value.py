@@ -178,7 +178,7 @@ def _in_steps(found: Estimate, scale: float, why: str | None) -> Estimate:
     """The estimate per step, its raw numbers in the diagnostics where it is refused."""
     scaled = {k: v * scale for k, v in found.diagnostics.items()}
     if found.value is None or found.low is None or found.high is None:
-        return replace(found, diagnostics=scaled)
+        return replace(found, diagnostics=scaled, refused=why or found.refused)
     value, low, high = (x * scale for x in (found.value, found.low, found.high))
     if why is None:
         return Estimate(value, low, high, found.n, scaled)

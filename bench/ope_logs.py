@@ -83,7 +83,7 @@ def kuairand(data: Path, folder: Path) -> str:
     everywhere, chosen = records(folder / "all-steps"), records(folder / "chosen")
     logged = cell(chosen, 3, method="logged", metric="value_ips", against=None)
     lines = [
-        f"The log's own mean: {logged}. Values by `dr`; the last row of columns by advertising at the best {SHARE}.",
+        f"The log's own mean: {logged}. Values by `dr`; chosen steps: the best {SHARE} by the policy's own score.",
         "",
         "| policy | every step: value | minus logged | chosen steps: value | minus logged | by the steps "
         "| by the channels | snips | effective steps |",
@@ -104,7 +104,7 @@ def kuairand(data: Path, folder: Path) -> str:
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     lines += ["", "Paired, at the chosen steps:", "", "| difference | dr |", "|---|---|"]
     for r in chosen:
-        if r["metric"] == "value_dr" and "mtorl" in (r["method"], r["against"]) and r["against"] != "logged":
+        if r["metric"] == "value_dr" and "mtorl" in (r["method"], r["against"]) and r["against"] not in (None, "logged"):
             lines.append(f"| {r['method']} minus {r['against']} | {cell([r], 3, against=r['against'])} |")
     return "\n".join(lines)
 

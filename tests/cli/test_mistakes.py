@@ -44,6 +44,10 @@ WORDS = [
     (("demo", "--set", "epoch=1", "--out", "OUT"), "did you mean 'epochs'?"),
     (("simulate", "ads", "--out", "DATA"), "exists"),
     (("simulate", "adz", "--out", "OUT"), "did you mean 'ads'?"),
+    (("simulate", "ads", "--days", "5000000000", "--out", "OUT"), "at most 100000"),
+    (("simulate", "feed", "--policy", "shufle", "--out", "OUT"), "did you mean 'shuffle'?"),
+    (("calibrate", "DATA", "--out", "OUT"), "ends in .toml"),
+    (("calibrate", "DATA", "--out", "MINE.toml"), "exists; choose another --out"),
     (("simulate", "ads", "--users", "0", "--out", "OUT"), "expected 1 or more"),
     (("data", "prepare", "nowhere.csv", "--schema", "headrace", "--out", "OUT"), "nowhere.csv: no such file"),
     (("data", "prepare", "LOG", "--schema", "criteo", "--out", "OUT"), "did you mean 'criteo-attribution'?"),
@@ -73,6 +77,8 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     log = tmp_path / "log.csv"
     log.write_text("customer,medium\na,mail\na,sms\n")
     places = {"DATA": journeys, "RUN": demo, "OUT": tmp_path / "out", "LOG": log}
+    places["MINE.toml"] = tmp_path / "mine.toml"
+    places["MINE.toml"].write_text("")
     places["RUN/results.json"] = demo / "results.json"
     before = sorted(path.name for path in tmp_path.iterdir())
     code, err = told(*(places.get(word, word) for word in words))

@@ -11,8 +11,32 @@ from headrace.cli.worlds import acting
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
+from headrace.simulate import calibrate
 from headrace.simulate.scenario import Scenario
 from headrace.simulate.value import true_value
+
+
+def test_what_calibrate_proposes_next_can_be_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, out = str(tmp_path / "log"), tmp_path / "again"
+    assert run(["simulate", "feed", "--users", "5", "--days", "1", "--out", log]) == 0
+    for name in ("feed", "criteo"):
+        monkeypatch.setattr(calibrate, "calibrate", lambda *_, name=name, **__: (Scenario.load(name), []))
+        fitted = str(tmp_path / f"{name}.toml")
+        assert run(["calibrate", log, "--out", fitted]) == 0
+        words = "".join(capsys.readouterr().out.split("headrace simulate ")[1]).split()
+        assert words[1] == "--policy"
+        assert run(["simulate", fitted, *words[1:3], "--users", "5", "--days", "1", "--out", f"{out}-{name}"]) == 0
+
+
+def test_a_simulated_feed_is_told_what_a_feed_is_calibrated_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = str(tmp_path / "log")
+    assert run(["simulate", "feed", "--users", "5", "--days", "1", "--out", log]) == 0
+    assert run(["calibrate", log, "--out", str(tmp_path / "mine.toml")]) == 2
+    assert "a feed is calibrated to a log in KuaiRand's layout" in capsys.readouterr().err
 
 
 def test_trained_policy_acts_in_the_world_as_it_would_on_the_log(tmp_path: Path) -> None:

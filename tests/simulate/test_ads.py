@@ -229,6 +229,16 @@ def test_a_channel_that_is_none_is_refused() -> None:
         AdsWorld(ADS, 50, seed=0, days=0)
 
 
+def test_users_come_from_a_past_as_long_as_their_visits_are_rare() -> None:
+    world = AdsWorld(ADS, 20_000, seed=2, days=1)
+    context = world.observe()
+    level = world.traits.activity[context["row"]]
+    for index, activity in enumerate(ADS.users.activity):
+        gap = context["days_since_last_visit"][level == index]
+        error = 4.5 * gap.std() / np.sqrt(len(gap))
+        assert gap.min() == 1 and gap.mean() == pytest.approx(1 / activity.visit_rate, abs=error)
+
+
 def test_tastes_drift_and_keep_their_variance() -> None:
     world = AdsWorld(ADS, 20_000, seed=9, days=12)
     start = world._taste.copy()

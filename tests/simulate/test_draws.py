@@ -35,6 +35,12 @@ def test_draws_are_pinned_so_that_old_logs_can_be_made_again() -> None:
     ]
 
 
+@pytest.mark.parametrize(("day", "place", "width"), [(1 << 32, 0, None), (0, 1 << 16, None), (0, 0, 257), (-1, 0, 2)])
+def test_draws_that_would_repeat_others_are_refused(day: int, place: int, width: int | None) -> None:
+    with pytest.raises(ValueError, match="would repeat"):
+        draws.bits(draws.user_keys(0, [1]), day, place, Purpose.REACTION, width)
+
+
 @pytest.mark.parametrize("coordinate", ["seed", "user", "day", "request", "purpose", "width"])
 def test_uniforms_are_uniform_along_every_coordinate(coordinate: str) -> None:
     n = 20_000

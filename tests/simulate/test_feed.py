@@ -11,8 +11,9 @@ import pytest
 from plain_feed import PlainFeed
 
 from headrace.errors import UserError
-from headrace.simulate.feed import OUTCOMES, FeedWorld, Requests, best
+from headrace.simulate.feed import FeedWorld, best
 from headrace.simulate.feed_policies import named, rollout
+from headrace.simulate.feed_requests import OUTCOMES, Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS
 from headrace.simulate.scenario import Scenario
 
@@ -274,8 +275,16 @@ def test_scenarios_without_a_feed_or_with_wrong_numbers_are_refused() -> None:
         with_feed(reactions=(dataclasses.replace(TASK.reactions[0], name="liek"), *TASK.reactions[1:]))
     with pytest.raises(UserError, match="watch_s is 500"):
         FeedWorld(with_feed(watch_s=500.0), 10, seed=0)
-    with pytest.raises(UserError, match="days is 0"):
-        FeedWorld(FEED, 10, seed=0, days=0)
+    for days in (0, 10**9):
+        with pytest.raises(UserError, match=f"days is {days}, expected 1 or more, at most 100000"):
+            FeedWorld(FEED, 10, seed=0, days=days)
+    with pytest.raises(UserError, match=r"feed\.shown is 43, expected 1 to 42"):
+        with_feed(shown=43)
+    FeedWorld(with_feed(shown=42), 10, seed=0).step(np.zeros(12))
+    for name, told in (("click_match", "click_rate"), ("watch_quality", "watch_s"), ("enjoy_match", "reactions like")):
+        with pytest.raises(UserError, match=f"no intercept gives feed.{told}") as error:
+            FeedWorld(with_feed(**{name: 1e9}), 10, seed=0)
+        assert "\n" not in str(error.value)
     values = FEED.to_dict()
     assert "ads" not in values and "feed" not in Scenario.load("ads").to_dict()
     assert Scenario.from_dict(values) == FEED

@@ -1,5 +1,7 @@
 """Feed policies: densities that normalise, and names that are told apart."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.integrate import cumulative_trapezoid, trapezoid
@@ -23,7 +25,9 @@ from headrace.simulate.scenario import Scenario
 FEED = Scenario.load("feed")
 
 
-@pytest.mark.parametrize(("mean", "spread"), [(0.2, 0.5), (0.95, 0.1), (-1.0, 2.0), (0.0, np.inf)])
+@pytest.mark.parametrize(
+    ("mean", "spread"), [(0.2, 0.5), (0.95, 0.1), (-1.0, 2.0), (0.0, np.inf), (-6.0, 0.5), (6.0, 0.5)]
+)
 def test_density_integrates_to_one_and_is_that_of_the_draws(mean: float, spread: float) -> None:
     low, high = -1.0, 1.0
     grid = np.linspace(low, high, 4001)[:, None]
@@ -40,6 +44,34 @@ def test_density_integrates_to_one_and_is_that_of_the_draws(mean: float, spread:
     assert beyond[0] == -np.inf
 
 
+def test_a_mean_far_below_the_box_draws_at_its_lower_edge_with_a_finite_density() -> None:
+    mean, spread = np.full((3, 1), -8.0), np.array([0.5])
+    low, high = np.zeros((3, 1)), np.ones((3, 1))
+    drawn = truncated_normal(np.array([[0.1], [0.5], [0.9]]), mean, spread, low, high)
+    assert (np.diff(drawn[:, 0]) > 0).all() and (drawn > 0).all() and (drawn < 0.1).all()
+    mirrored = truncated_normal(np.array([[0.9], [0.5], [0.1]]), 1 - mean, spread, low, high)
+    assert drawn == pytest.approx(1 - mirrored, abs=1e-9)
+    density = log_density(drawn, mean, spread, low, high)
+    assert density == pytest.approx(log_density(1 - drawn, 1 - mean, spread, low, high))
+    assert np.isfinite(density).all()
+
+
+@pytest.mark.parametrize("mean", [1e4, -1e4, np.nan])
+def test_a_mean_without_a_density_in_the_box_is_refused(mean: float) -> None:
+    world = FeedWorld(FEED, 20, seed=1, days=1)
+    with pytest.raises(UserError, match="clip the means to the box"):
+        BoxNormal(world, np.full(12, mean), np.full(12, 0.1))(world.observe())
+
+
+@pytest.mark.parametrize("wrong", [np.inf, np.nan, "too short"])
+def test_a_propensity_that_is_none_never_reaches_a_log(wrong: float | str) -> None:
+    world = FeedWorld(FEED, 20, seed=1, days=1)
+    a = len(world.observe())
+    given = np.zeros(a - 1) if isinstance(wrong, str) else np.full(a, wrong)
+    with pytest.raises(UserError, match="log_propensity has the shape"):
+        next(rollout(world, lambda requests: Action(np.ones((a, 12)), given)))
+
+
 def test_density_ratios_average_to_one_between_box_policies() -> None:
     world = FeedWorld(FEED, 4000, seed=1, days=1)
     low, high = box(FEED.feed_task)
@@ -50,6 +82,19 @@ def test_density_ratios_average_to_one_between_box_policies() -> None:
     other = log_density(action.values, near, np.full(12, 0.7), action.low, action.high)
     ratio = np.exp(other - action.log_propensity)
     assert ratio.mean() == pytest.approx(1, abs=4 * ratio.std() / np.sqrt(len(ratio)))
+
+
+def test_a_shuffle_is_uniform_over_ordered_lists_and_says_so() -> None:
+    small = dataclasses.replace(FEED, feed=dataclasses.replace(FEED.feed_task, candidates=4, items=400, shown=2))
+    world = FeedWorld(small, 6000, seed=1, days=1)
+    action = named("shuffle", small)(world)(world.observe())
+    assert isinstance(action, Action) and action.log_propensity is not None
+    assert np.exp(action.log_propensity) == pytest.approx(1 / 12)
+    shown = world.step(action.values).shown
+    count = np.bincount(shown[:, 0] * 4 + shown[:, 1], minlength=16)
+    expected = len(shown) / 12
+    assert np.array_equal(count == 0, np.eye(4, dtype=bool).ravel())
+    assert (np.abs(count[count > 0] - expected) < 4.5 * np.sqrt(expected)).all()
 
 
 @pytest.mark.parametrize("name", [n.replace("BEHAVIOUR", "like") for n in NAMES])

@@ -48,6 +48,18 @@ def test_value_repeats_and_figures_are_ratios_of_totals() -> None:
         first["dwel_time"]
 
 
+def test_a_paired_interval_is_that_of_the_users_differences_and_of_no_others() -> None:
+    static, other = (feed_value(FEED, name, 400, days=2, seed=1) for name in ("static", "shuffle"))
+    found, each = static.less(other, "dwell_time"), (static.per_user["dwell_s"] - other.per_user["dwell_s"]) / 2
+    half = 1.959964 * each.std(ddof=1) / 20
+    assert found.low == pytest.approx(each.mean() - half) and found.high == pytest.approx(each.mean() + half)
+    for users, days, seed in ((401, 2, 1), (400, 3, 1), (400, 2, 2)):
+        elsewhere = feed_value(FEED, "shuffle", users, days, seed)
+        for compare in (static.less, static.relative):
+            with pytest.raises(UserError, match=f"shuffle on {users} users, {days} days, seed {seed}; a paired"):
+                compare(elsewhere, "dwell_time")
+
+
 def test_intervals_of_ratios_cover() -> None:
     truth = feed_value(FEED, "shuffle", 20_000, days=2, seed=5)["requests_per_session"].value
     assert truth is not None
@@ -136,7 +148,7 @@ def test_margins_hold_in_most_variants() -> None:
         world = FeedWorld(scenario, 2000, SEED)
         for _ in rollout(world, latent(found.latent)(world)):
             pass
-        best = FeedValue("latent", scenario.days, world.totals)
+        best = FeedValue("latent", scenario.days, world.totals, SEED)
         held[name] = [dwell(best, value) for value in fresh.values()]
         print(name, held[name])
     assert np.mean([min(low for _, low in margins) > 0.05 for margins in held.values()]) >= 0.8

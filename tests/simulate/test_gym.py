@@ -1,5 +1,6 @@
 """The gymnasium faces: gymnasium's own checks, seeds, and a vector that plays what its users would play alone."""
 
+import dataclasses
 import warnings
 from typing import Any
 
@@ -65,6 +66,22 @@ def test_an_episode_is_truncated_when_the_days_are_over_and_pays_the_users_profi
     assert world.done
     t = world.totals
     assert total == pytest.approx((t["revenue"] + t["organic_revenue"] - t["cost"])[0])
+
+
+def test_what_happened_before_the_first_decision_is_no_reward() -> None:
+    eager = dataclasses.replace(ADS, ads=dataclasses.replace(ADS.ads, organic_rate=0.8))
+    worlds = ((user, AdsWorld(eager, [user], seed=5, days=9)) for user in range(100))
+    user, world = next((user, world) for user, world in worlds if world.totals["organic_revenue"][0] > 0)
+    before = world.totals["organic_revenue"][0]
+    env = AdsEnv(eager, days=9, seed=5)
+    env.reset(options={"user": user})
+    total, over = 0.0, False
+    while not over:
+        _, reward, _, over, _ = env.step(1)
+        world.step(1)
+        total += reward
+    t = world.totals
+    assert total == pytest.approx((t["revenue"] + t["organic_revenue"] - t["cost"])[0] - before)
 
 
 def test_no_advert_is_an_action_and_costs_nothing() -> None:

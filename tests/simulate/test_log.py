@@ -123,6 +123,16 @@ def test_logged_propensities_are_the_policys_and_match_the_frequencies() -> None
     assert (np.abs(got - expected) < 4 * np.sqrt(variance)).all()
 
 
+def test_no_advert_has_the_propensity_that_is_left() -> None:
+    world = AdsWorld(ADS, 400, seed=3, days=2)
+    none = 0
+    for step in rollout(world, lambda context: np.tile([0.1, 0.05, 0.0, 0.2, 0.05], (len(context["row"]), 1))):
+        shown = step.outcomes.channel
+        assert step.propensity == pytest.approx(np.array([0.1, 0.05, 0.0, 0.2, 0.05, 0.6])[shown])
+        none += int((shown == -1).sum())
+    assert none == pytest.approx(0.6 * (none + world.totals["exposures"].sum()), rel=0.1)
+
+
 def test_inverse_propensities_average_to_one_in_every_channel(logged: Journeys) -> None:
     for m in range(M):
         weight = (logged.channel == m) / logged.column("propensity")

@@ -9,8 +9,9 @@ from sklearn.metrics import roc_auc_score
 
 from headrace.errors import UserError
 from headrace.journeys.seams import Floats, History
-from headrace.simulate.feed import FeedWorld, Requests
+from headrace.simulate.feed import FeedWorld
 from headrace.simulate.feed_policies import named, rollout
+from headrace.simulate.feed_requests import Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS
 from headrace.simulate.predictors import attainable, expected_auc
 from headrace.simulate.scenario import Scenario

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from tiny_worlds import best_adaptive, schedules, separable, small
+from tiny_worlds import best_adaptive, led_by, schedules, separable, small
 
 from headrace.errors import UserError
 from headrace.simulate import relaxation
@@ -62,6 +62,20 @@ def test_bound_is_above_the_best_adaptive_policy_where_everything_acts() -> None
         loose.append(upper / best)
     print(f"bound over optimum in tiny worlds: {np.mean(loose):.2f}")
     assert len(loose) >= 5 and np.mean(loose) < 1.5
+
+
+@pytest.mark.parametrize("what", ["purchases at night", "channels lifting each other", "satedness"])
+def test_bound_is_above_the_best_adaptive_policy_whatever_brings_the_worth(what: str) -> None:
+    scenario, users = led_by(what), 30
+    upper = bound(scenario, users, seed=5).per_user
+    count = opportunities(AdsWorld(scenario, users, seed=5)).count
+    best = {user: best_adaptive(scenario, user, 5) for user in np.flatnonzero((count > 1) & (count <= 3)).tolist()}
+    assert len(best) >= 5
+    for user, worth in best.items():
+        assert upper[user] >= worth - 1e-9, user
+    loose = upper[list(best)].sum() / sum(best.values())
+    print(f"{what}: bound over optimum {loose:.2f}")
+    assert loose < 2.5
 
 
 @pytest.fixture(scope="module")
@@ -169,6 +183,21 @@ def test_clairvoyant_is_above_every_course_of_events() -> None:
     free, tight = clairvoyant(ADS, 200, seed=1), clairvoyant(ADS, 200, seed=1, budget=10.0)
     spending = totals(ADS, Within(Planned(), 10.0), 200, seed=1)
     assert spending["profit"].sum() < tight.total < free.total
+
+
+def test_clairvoyant_is_what_the_money_buys_where_every_advert_sells_for_the_same() -> None:
+    base = separable()
+    sure = tuple(
+        dataclasses.replace(c, click_rate=0.999, conversion_rate=100.0, capacity=1e9, value=3.0, cost_per_exposure=0.5,
+                            cost_per_click=0.0, sensitivity=0.0, intent=0.0) for c in base.ads.channels
+    )  # fmt: skip
+    people = dataclasses.replace(base.users, click_spread=0.0, intent_spread=0.0, spend_spread=0.0)
+    alike = dataclasses.replace(base, users=people, ads=dataclasses.replace(base.ads, channels=sure, value_spread=0.0))
+    for budget in (2.0, 5.0):
+        upper = clairvoyant(alike, 40, seed=1, budget=budget, objective="revenue").total
+        reached = totals(alike, Within("constant:search", budget), 40, seed=1)["gross_revenue"].sum()
+        assert 0.8 * 6 * budget < reached <= upper + 1e-9
+        assert upper == pytest.approx(6 * budget, rel=1e-3)
 
 
 def test_planning_ahead_beats_the_myopic_greedy_and_carry_over_is_why() -> None:

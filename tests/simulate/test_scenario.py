@@ -10,6 +10,7 @@ import pytest
 import tomli_w
 
 from headrace.errors import UserError
+from headrace.simulate.ads import AdsWorld
 from headrace.simulate.scenario import Scenario
 
 
@@ -73,6 +74,16 @@ def test_mistake_in_a_scenario_is_told_in_one_line(change: Callable[[Any], Any],
         Scenario.from_dict(values)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_click_rate_out_of_reach_is_told_in_one_line() -> None:
+    scenario = Scenario.load("ads")
+    extreme = dataclasses.replace(scenario, ads=dataclasses.replace(scenario.ads, taste_weight=1e6))
+    with pytest.raises(UserError, match="channels search can't reach its click_rate") as error:
+        AdsWorld(extreme, 5, seed=0)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="number of topics is 251, expected 1 to 250"):
+        dataclasses.replace(scenario, topics=tuple(f"topic {k}" for k in range(251)))
 
 
 def test_unknown_scenario_names_what_there_is(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from headrace.errors import UserError
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.draws import Floats
 from headrace.simulate.scenario import Scenario
@@ -48,6 +49,15 @@ def test_paired_variance_is_below_unpaired(uniform: TrueValue) -> None:
         paired = (logging.per_user[name] - uniform.per_user[name]).var()
         unpaired = (elsewhere.per_user[name] - uniform.per_user[name]).var()
         assert paired < share * unpaired, name
+
+
+def test_differences_are_of_the_same_users_days_and_seed_only() -> None:
+    value = true_value(ADS, "uniform", 50, days=2, seed=1)
+    for users, days, seed in ((51, 2, 1), (50, 3, 1), (50, 2, 2)):
+        with pytest.raises(UserError, match=f"none on {users} users, {days} days, seed {seed}; a paired"):
+            value.less(true_value(ADS, "none", users, days, seed), "profit")
+    with pytest.raises(UserError, match="users is 0, expected 1 or more"):
+        true_value(ADS, "uniform", 0)
 
 
 def test_choosing_by_the_true_rates_beats_uniform_by_a_clear_margin(uniform: TrueValue) -> None:

@@ -26,6 +26,33 @@ def small(days: int = 2, most: int = 2, **ads: Any) -> Scenario:
     return dataclasses.replace(base, days=days, ads=task)
 
 
+def led_by(what: str) -> Scenario:
+    """`small` where nearly all worth comes by one way, so that a bound that forgets it falls below the best policy."""
+    world = small(days=2, most=2, organic_rate=0.0)
+    lifts, at_night, rate, sated = 0.0, 0.0, 0.4, 0.0
+    if what == "purchases at night":
+        world, at_night, rate = small(days=3, most=1, organic_rate=0.02, carry_over_half_life_days=50.0), 20.0, 1e-4
+    elif what == "channels lifting each other":
+        lifts, rate = 30.0, 0.01
+    elif what == "satedness":
+        sated = 3.0
+    names = world.channels
+    channels = tuple(
+        dataclasses.replace(
+            c,
+            lifts={name: lifts for name in names if name != c.name},
+            organic_lift=at_night,
+            conversion_rate=rate,
+            cost_per_exposure=0.0,
+            cost_per_click=0.0,
+            capacity=1e6,
+        )
+        for c in world.ads.channels
+    )
+    users = dataclasses.replace(world.users, sated_by_purchase=sated, sated_half_life_days=50.0)
+    return dataclasses.replace(world, ads=dataclasses.replace(world.ads, channels=channels), users=users)
+
+
 def separable(days: int = 2, most: int = 2) -> Scenario:
     """`small` where nothing acts that the relaxation gives away: no context, no forgetting, carry-over, satedness."""
     world = small(

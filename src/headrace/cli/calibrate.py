@@ -28,21 +28,24 @@ class Calibrate:
 
     def execute(self) -> None:
         from headrace.cli.console import out, progress
-        from headrace.cli.settings import open_journeys
+        from headrace.cli.settings import open_journeys, refuse_folder
         from headrace.evaluate.results import save
         from headrace.simulate import calibrate as fitting
 
         if self.out.suffix != ".toml":
             raise UserError(f"--out {self.out}: expected a file that ends in .toml")
+        results = self.out.with_suffix(".results.json")
+        refuse_folder(self.out)
+        refuse_folder(results)
         journeys = open_journeys(self.data)
         name = self.name or self.out.stem
         with progress("fitting") as tell:
             scenario, compared = fitting.calibrate(journeys, name, progress=tell)
         fitting.save(scenario, self.out, journeys.schema.name)
-        results = self.out.with_suffix(".results.json")
         save(records(compared, journeys.schema.name, name, journeys.n_users), results)
         out.print(table(compared, journeys.schema.name, name))
-        out.print(f"{self.out}: try it with  headrace simulate {self.out} --policy logged --out JOURNEYS")
+        policy = "logged" if scenario.channels else "shuffle"
+        out.print(f"{self.out}: try it with  headrace simulate {self.out} --policy {policy} --out JOURNEYS")
 
 
 def records(compared: list[Any], log: str, world: str, users: int) -> "list[Record]":
@@ -67,8 +70,10 @@ def table(compared: list[Any], log: str, world: str) -> "Table":
 
     found = Table(title=f"{log} and {world}")
     found.add_column("statistic", no_wrap=True)
-    for column in ("real", "simulated", "distance", "of", ""):
-        found.add_column(column)
+    for column in ("real", "simulated", "distance"):
+        found.add_column(column, no_wrap=True)
+    found.add_column("of")
+    found.add_column("")
     for each in compared:
         fitted = "" if getattr(each, "fitted", True) else "not fitted"
         found.add_row(

@@ -25,7 +25,9 @@ class Simulate:
     """How long; default: the scenario's."""
     policy: Annotated[str | None, QUIET] = None
     """Advertising: uniform | logged (as in the log that the scenario was fitted to) | logging | constant:CHANNEL |
-    greedy-click | greedy-profit (these two see the truth) | a run's folder. Default: logging; of a feed: shuffle."""
+    greedy-click | greedy-profit (these two see the truth) | a run's folder; default logging. A feed: shuffle |
+    score:BEHAVIOUR | static | random | uniform | explore | groups | greedy-click | greedy-watch | long-horizon |
+    best-static | per-user (these five see the truth or were searched with it); default shuffle."""
     seed: int = 0
     """Everything random is a function of it."""
     task: Annotated[str | None, QUIET] = None

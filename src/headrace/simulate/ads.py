@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from headrace.errors import UserError
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
 from headrace.simulate.response import evening, response, tables
@@ -78,14 +77,12 @@ class AdsWorld:
         """`users`: how many (numbered from 0), or their numbers (N,); a number's users are the same in any company."""
         self.scenario = scenario
         self.users: Integers = np.arange(users) if isinstance(users, int) else np.asarray(users, dtype=np.int64)
-        self.days = scenario.days if days is None else days
+        self.days = scenario.days_of(days)
         self.seed = seed
         self.keys = draws.user_keys(seed, self.users)
         self.tables = tables(scenario)
         self.traits = draw_traits(scenario, self.keys)
         self.response = response(scenario, self.tables, self.keys, self.traits)
-        if self.days < 1:
-            raise UserError(f"days is {self.days}, expected 1 or more; the scenario's default is {scenario.days}")
         n, m = len(self.users), len(scenario.ads.channels)
         self.totals: dict[str, Floats] = {name: np.zeros(n) for name in TOTALS}
         self.shown = np.zeros((n, m))  # exposures so far

@@ -11,7 +11,6 @@ M channels.
 """
 
 import dataclasses
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,6 +23,7 @@ from scipy.special import expit, logit, softmax
 
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys
+from headrace.simulate import calibrate_feed
 from headrace.simulate.ads import DAY_MS, AdsWorld
 from headrace.simulate.ads_statistics import (
     FAR,
@@ -53,7 +53,8 @@ Progress = Callable[[int, int], None]  # rounds done, rounds in all
 
 def is_feed(journeys: Journeys) -> bool:
     """Whether a log is one of a feed: watch time and no cost."""
-    return journeys.schema.cost is None and any(gain.name == "play_time_ms" for gain in journeys.schema.gains)
+    gains = {gain.name for gain in journeys.schema.gains}
+    return journeys.schema.cost is None and not gains.isdisjoint(("play_time_ms", "dwell_s"))
 
 
 def calibrate(
@@ -69,9 +70,7 @@ def calibrate(
     feed is fitted by calibrate_feed. Raises UserError where the log lacks what is needed.
     """
     if is_feed(journeys):
-        feed = importlib.import_module("headrace.simulate.calibrate_feed")
-        fitted: tuple[Scenario, list[Any]] = feed.calibrate_feed(journeys, name=name)
-        return fitted
+        return calibrate_feed.calibrate_feed(journeys, name=name, progress=progress)
     real = read_rows(journeys)
     if len(real.user) < LEAST_ROWS:
         raise UserError(f"{journeys.path}: {len(real.user)} rows, expected {LEAST_ROWS} or more to fit a scenario to")
@@ -103,9 +102,7 @@ def variants(scenario: Scenario) -> dict[str, Scenario]:
     worlds that the same log could have come from. A scenario with a feed and no adverts goes to calibrate_feed.
     """
     if not scenario.ads.channels:
-        feed = importlib.import_module("headrace.simulate.calibrate_feed")
-        found: dict[str, Scenario] = feed.variants(scenario)
-        return found
+        return calibrate_feed.variants(scenario)
     ads, users = scenario.ads, scenario.users
     target = _Target.of(_simulate(scenario, 3_000, 1))
 

@@ -9,6 +9,7 @@ The fit first sets what can be read off the log, then simulates and corrects, a 
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +44,12 @@ MOST_PATIENCE = 0.2  # more than the packaged feed's would spread play times fur
 
 
 def calibrate_feed(
-    journeys: Journeys, gap_minutes: float = 30.0, users: int = 8_000, rounds: int = 6, name: str = "kuairand"
+    journeys: Journeys,
+    gap_minutes: float = 30.0,
+    users: int = 8_000,
+    rounds: int = 6,
+    name: str = "kuairand",
+    progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Scenario, list[Compared]]:
     """The scenario fitted to a log, and each statistic of the log beside the simulated one.
 
@@ -58,6 +64,8 @@ def calibrate_feed(
     for attempt in range(rounds):
         made = _simulate(scenario, users, seed=1000 + attempt)
         scenario = _correct(scenario, real, made, gap_minutes)
+        if progress:
+            progress(attempt + 1, rounds)
     scenario = _predictable(scenario)
     many = round(len(real.level) / _seen_share(scenario))
     return scenario, compare(target, statistics(_simulate(scenario, many, seed=1), gap_minutes))

@@ -74,7 +74,9 @@ def user_keys(seed: int, users: ArrayLike) -> Keys:
 
 
 def bits(keys: Keys, day: int, request: int, purpose: int, width: int | None = None) -> Keys:
-    """64 random bits per user: (N,), or (N, W) for `width` W. Day < 2^32, request < 2^16, purpose and W < 2^8."""
+    """64 random bits per user: (N,), or (N, W) for `width` W. Day < 2^32, request < 2^16, purpose < 2^8, W <= 2^8."""
+    if not (0 <= day < 1 << 32 and 0 <= request < 1 << 16 and (width is None or width <= 256)):
+        raise ValueError(f"day {day}, request {request}, width {width}: beyond these draws would repeat others")
     word = (day << 32) | (request << 16) | (int(purpose) << 8)
     if width is None:
         return _mix(keys ^ np.uint64(_mix_word(word + _GOLDEN)))

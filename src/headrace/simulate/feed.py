@@ -14,19 +14,20 @@ session * most_requests + request.
 N users of the world, A of them in turn at a step, C candidates, k of them shown, K topics. Times in ms since 1970.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from headrace.errors import UserError
 from headrace.journeys.seams import Predictor
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
+from headrace.simulate.feed_looking import look
+from headrace.simulate.feed_requests import OUTCOMES, Bools, FeedOutcomes, Integers, Requests, Truth
 from headrace.simulate.feed_response import evening, feed_tables, fickle_factor, mean_play, sessions_beyond, trap_factor
-from headrace.simulate.feed_scenario import BEHAVIOURS, REACTIONS
+from headrace.simulate.feed_scenario import BEHAVIOURS
 from headrace.simulate.feed_users import draw_feed_traits
 from headrace.simulate.items import Floats32, draw_items
 from headrace.simulate.predictors import Handed, NoisyPredictor, Sight
@@ -37,56 +38,7 @@ HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 CHUNK = 256  # users whose candidates are worked on at once: what the processor's second cache holds
 
-Integers = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-POSITIVE = ("like", "share", "comment", "profile_visit", "follow")
-OUTCOMES = ("seen", "click", "play_s", "finish", "long_view", *REACTIONS, "exit", "positive")
 TOTALS = ("days", "sessions", "requests", "dwell_s", "returns", *(name for name in OUTCOMES if name != "play_s"))
-
-
-@dataclass(frozen=True, slots=True)
-class Requests:
-    """What may be known of the A users in turn. `context`: row (index into the world's users), user, time (ms), day,
-    session_of_day, request (of the session), hour, days_since_last_visit and the user's features, (A,) each."""
-
-    context: dict[str, NDArray[Any]]
-    items: NDArray[np.int32]  # (A, C) no item twice in a row
-    world: "FeedWorld" = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    @property
-    def scores(self) -> Floats32:
-        """(A, C, 12) predictions in [0, 1] in the order of BEHAVIOURS; worked out at the first call."""
-        return np.moveaxis(self.world.score_planes(), 0, 2)
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """The true state between the users in turn and their candidates, (A, C) each: for references, never in a log."""
-
-    affinity: Floats
-    fatigue: Floats
-    quality: Floats
-    clickbait: Floats
-    trap: Floats
-    length: Floats
-    click: Floats  # probability
-    watch_s: Floats  # expected play time, clicked or not
-    enjoyment: Floats  # were it clicked
-    expected_enjoyment: Floats  # clicked or not
-
-
-@dataclass(frozen=True, slots=True)
-class FeedOutcomes:
-    """What A requests brought. Items behind the one at which the user left are not seen and have outcomes of 0."""
-
-    shown: Integers  # (A, k) candidate indices, best first
-    items: NDArray[np.int32]  # (A, k)
-    by_item: dict[str, NDArray[Any]]  # OUTCOMES: (A, k) bool each, play_s seconds
-    terminated: Bools  # (A,) the user left
-    truncated: Bools  # (A,) the session was cut: it grew too long, or the clock ended
 
 
 class FeedWorld:
@@ -107,10 +59,8 @@ class FeedWorld:
         feed = scenario.feed_task
         self.scenario, self.feed = scenario, feed
         self.users: Integers = np.arange(users) if isinstance(users, int) else np.asarray(users, dtype=np.int64)
-        self.days = scenario.days if days is None else days
+        self.days = scenario.days_of(days)
         self.seed = seed
-        if self.days < 1:
-            raise UserError(f"days is {self.days}, expected 1 or more; the scenario's default is {scenario.days}")
         self.keys = draws.user_keys(seed, self.users)
         self.tables = feed_tables(scenario)
         self.items = draw_items(scenario, seed)
@@ -132,7 +82,7 @@ class FeedWorld:
         self.session_number = np.full(n, -1)  # of the user's sessions so far
         self.returned: list[tuple[Bools, Floats]] = []  # per day over: who came on the next, and when that was known
         self._pairs = _pairs(self.items.topic, self.items.second, k)
-        self._weights = np.array([1 - feed.second_topic, feed.second_topic])
+        self.topic_weights = np.array([1 - feed.second_topic, feed.second_topic])
         self._shelf = (feed.items - np.arange(feed.candidates) + feed.candidates - 1) // feed.candidates
         self.end_ms = float(scenario.start_ms + self.days * DAY_MS)
         self._own_click = (
@@ -186,7 +136,7 @@ class FeedWorld:
         With an insight below 1 patience and sensitivity are only seen to be so far from the average user's.
         """
         feed, own = self.feed, self.items
-        direction = self._weights / np.sqrt((self._weights**2).sum())
+        direction = self.topic_weights / np.sqrt((self.topic_weights**2).sum())
         affinity = self._by_pair(self.taste, rows, items, direction)
         length = own.length[items]
         quality, bait = own.quality[items], own.clickbait[items]
@@ -219,7 +169,7 @@ class FeedWorld:
         """The true state between the users in turn and their candidates."""
         feed, turn, items = self.feed, self._turn, self._candidates()
         sight = self.sight(turn, items)
-        fatigue = self._by_pair(self.fatigue, turn, items, self._weights).astype(np.float64)
+        fatigue = self._by_pair(self.fatigue, turn, items, self.topic_weights).astype(np.float64)
         tired = feed.fatigue_match * fatigue
         later = feed.click_later * np.log1p(self.request)
         click = expit((self.click_offset() + later)[:, None] + sight.click - feed.click_match * tired)
@@ -276,7 +226,7 @@ class FeedWorld:
             _check_finite(values, "scores")
         shown = best(values, self.feed.shown)
         items = np.take_along_axis(self._candidates(), shown, axis=1)
-        by_item = self._look(items)
+        by_item = look(self, items)
         outcomes = self._count(shown, items, by_item)
         self.predictor.record(self.observe(), outcomes)
         self._next_turn(outcomes)
@@ -305,60 +255,6 @@ class FeedWorld:
         place = self._pairs[items]
         place += (np.arange(len(rows), dtype=np.int64) * (k * k))[:, None]
         return np.asarray(flat[place])
-
-    def _look(self, items: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
-        """What the users in turn do with `items` (A, k), one after the other; changes mood, trust, fatigue."""
-        feed, own, turn, keys = self.feed, self.items, self._turn, self.keys[self._turn]
-        (a, k), day, number = items.shape, self.day, self.number
-        luck_click = draws.uniform(keys, day, number, Purpose.FEED_CLICK, k)
-        luck_watch = draws.normal(keys, day, number, Purpose.WATCH, k)
-        luck_react = draws.uniform(keys, day, number, Purpose.REACTION, k * len(REACTIONS))
-        luck_leave = draws.uniform(keys, day, number, Purpose.LEAVE, k)
-        out: dict[str, NDArray[Any]] = {name: np.zeros((a, k), dtype=np.bool_) for name in OUTCOMES}
-        out["play_s"] = np.zeros((a, k))
-        sight = self.sight(turn, items)
-        duration = own.duration_s[items].astype(np.float64)
-        offset = self.click_offset() + feed.click_later * np.log1p(self.request)
-        social = feed.social_spread * self.own.social[turn]
-        fickle = self.fickle_factor[turn]
-        leave = self.tables.leave + self.tables.leave_shift[self.traits.activity[turn]]
-        mood, trust, fatigue = self.mood[turn], self.trust[turn], self.fatigue[:, turn]
-        here = np.ones(a, dtype=np.bool_)
-        rows = np.arange(a)
-        for p in range(k):
-            main, second = own.topic[items[:, p]], own.second[items[:, p]]
-            tired = self._weights[0] * fatigue[main, rows] + self._weights[1] * fatigue[second, rows]
-            less = feed.fatigue_match * tired
-            click = here & (luck_click[:, p] < expit(offset + sight.click[:, p] - feed.click_match * less))
-            desire = self.tables.desire + sight.desire[:, p] - feed.watch_match * less
-            wish = np.exp(desire + feed.watch_spread * luck_watch[:, p])
-            glance = np.exp(np.log(feed.glance_s) - feed.glance_spread**2 / 2 + feed.glance_spread * luck_watch[:, p])
-            play = np.where(here, np.minimum(np.where(click, wish, glance), duration[:, p]), 0.0)
-            joy = np.where(click, sight.joy[:, p] - feed.enjoy_match * less, -feed.skip)
-            watched = play / duration[:, p]
-            out["seen"][:, p], out["click"][:, p], out["play_s"][:, p] = here, click, play
-            out["finish"][:, p] = click & (wish >= duration[:, p])
-            out["long_view"][:, p] = click & (play >= np.minimum(duration[:, p], feed.long_view_s))
-            for r, name in enumerate(REACTIONS):
-                reaction = feed.reactions[r]
-                chance = self.tables.reactions[r] + social + reaction.enjoyment * joy
-                if name == "follow":
-                    chance += feed.follow_after_profile * out["profile_visit"][:, p]
-                chance += reaction.watched * np.where(click, watched, 0.0)
-                may = here if name == "hate" else click
-                out[name][:, p] = may & (luck_react[:, p * len(REACTIONS) + r] < expit(chance))
-            mood = np.where(here, mood + feed.mood_rate * (joy - mood), mood)
-            trust = np.where(here, trust + feed.trust_rate * (joy - trust), trust)
-            hazard = leave + feed.leave_fatigue * tired
-            hazard -= fickle * (feed.leave_mood * mood + feed.leave_enjoyment * joy)
-            fatigue[main, rows] += feed.fatigue_gain * self._weights[0] * here
-            fatigue[second, rows] += feed.fatigue_gain * self._weights[1] * here
-            leaves = here & (luck_leave[:, p] < expit(hazard))
-            out["exit"][:, p] = leaves
-            here = here & ~leaves
-        out["positive"] = np.logical_or.reduce([out[name] for name in POSITIVE])
-        self.mood[turn], self.trust[turn], self.fatigue[:, turn] = mood, trust, fatigue
-        return out
 
     def _count(self, shown: Integers, items: NDArray[np.int32], by_item: dict[str, NDArray[Any]]) -> FeedOutcomes:
         """Add to the totals, move the users' clocks, and see whose session ends."""
@@ -430,7 +326,7 @@ class FeedWorld:
         self.taste[:, rows] = (self.traits.lasting[rows] + moving).T
         self._last_visit[rows] = day
         self.totals["days"][rows] += 1
-        self.came, self.session, self.request = comes, 0, 0
+        self.session, self.request = 0, 0
         self._begin_session()
 
     def _session_start(self, rows: Integers, session: int) -> Floats:
@@ -463,11 +359,6 @@ def best(scores: NDArray[Any], k: int) -> Integers:
         found[:, position] = np.argmax(left, axis=1)
         left[rows, found[:, position]] = -np.inf
     return found
-
-
-def score_logit(scores: NDArray[Any]) -> NDArray[Any]:
-    """The logit of scores, clipped to what float32 can tell from 0 and 1."""
-    return np.asarray(logit(np.clip(scores, 1e-7, 1 - 1e-7)))
 
 
 def _pairs(topic: NDArray[np.int32], second: NDArray[np.int32], k: int) -> NDArray[np.int64]:

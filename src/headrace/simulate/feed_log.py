@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Predictor
 from headrace.journeys.store import Journeys, JourneysWriter
+from headrace.simulate.blocks import blocks
 from headrace.simulate.feed import TOTALS, FeedWorld
 from headrace.simulate.feed_policies import FeedPolicy, FeedStep, named, rollout
 from headrace.simulate.feed_scenario import BEHAVIOURS
@@ -52,17 +53,14 @@ def simulate_feed(
     scenario's. Equal scenario, users, days, policy and seed give an equal fingerprint. A callable acts on all users in
     calendar order; named policies look at one user at a time, so their users are simulated block by block.
     """
-    if users < 1:
-        raise UserError(f"users is {users}, expected 1 or more")
     if lists not in ("all", "shown", "none"):
         raise unknown("lists", lists, ("all", "shown", "none"))
-    days = scenario.days if days is None else days
+    days = scenario.days_of(days)
     bind = named(policy, scenario) if isinstance(policy, str) else None
-    block = BLOCK if bind else users
     totals = dict.fromkeys(TOTALS, 0.0)
     with JourneysWriter(out, schema(scenario), categories(scenario)) as writer:
-        for first in range(0, users, block):
-            world = FeedWorld(scenario, np.arange(first, min(first + block, users)), seed, days, predictor)
+        for members in blocks(users, BLOCK if bind else users):
+            world = FeedWorld(scenario, members, seed, days, predictor)
             acting = bind(world) if bind else policy
             assert not isinstance(acting, str)
             steps: list[_Step] = []
@@ -71,7 +69,7 @@ def simulate_feed(
                 steps.append(_Step.of(world, step, lists))
                 if progress and world.day > day:
                     day = world.day
-                    progress(first * days + len(world.users) * day, users * days)
+                    progress(int(members[0]) * days + len(world.users) * day, users * days)
             _append(writer, world, steps)
             for name, values in world.totals.items():
                 totals[name] += float(values.sum())

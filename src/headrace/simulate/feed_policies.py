@@ -31,7 +31,8 @@ from scipy.special import ndtr, ndtri
 from headrace.errors import UserError, unknown
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Purpose
-from headrace.simulate.feed import FeedOutcomes, FeedWorld, Requests
+from headrace.simulate.feed import FeedWorld
+from headrace.simulate.feed_requests import FeedOutcomes, Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS, Feed
 from headrace.simulate.items import Floats32
 from headrace.simulate.scenario import Scenario
@@ -97,11 +98,24 @@ def rollout(world: FeedWorld, policy: FeedPolicy, keep_scores: bool = False) -> 
         session = world.session_number[world.turn]
         given = policy(requests)
         action = given if isinstance(given, Action) else Action(np.asarray(given))
+        _check_propensity(action, len(requests))
         planes = world.score_planes() if keep_scores else None
         outcomes = world.step(action.values)
         if isinstance(policy, Remembers):
             policy.record(requests, outcomes)
         yield FeedStep(requests, action, outcomes, session, planes)
+
+
+def _check_propensity(action: Action, requests: int) -> None:
+    """Raise a UserError where the log of a probability or density of what was done can't be one."""
+    if action.log_propensity is None:
+        return
+    given = np.asarray(action.log_propensity, dtype=np.float64)
+    if given.shape != (requests,) or not np.isfinite(given).all():
+        raise UserError(
+            f"policy: log_propensity has the shape {given.shape} and {int((~np.isfinite(given)).sum())} values that "
+            f"are not finite; expected ({requests},) finite ones, or None for a certain action"
+        )
 
 
 def named(name: str, scenario: Scenario) -> Callable[[FeedWorld], FeedPolicy]:
@@ -181,26 +195,44 @@ class BoxNormal:
 def truncated_normal(luck: Floats, mean: Floats, spread: Floats, low: Floats, high: Floats) -> Floats:
     """Normals cut to [low, high], from uniforms of the same shape; where the spread is inf, uniforms."""
     flat = np.isinf(spread)
-    sd = np.where(flat, 1.0, spread)
-    below, above = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
-    drawn = mean + sd * ndtri(below + luck * (above - below))
+    sd, side, near, far = _tail(mean, spread, low, high)
+    share = np.where(side > 0, luck, 1 - luck)
+    drawn = mean + side * sd * ndtri(near + share * (far - near))
     return np.asarray(np.clip(np.where(flat, low + luck * (high - low), drawn), low, high))
 
 
 def log_density(weights: Floats, mean: Floats, spread: Floats, low: Floats, high: Floats) -> Floats:
     """(A,) the log density of weights (A, 12) that `truncated_normal` drew; -inf outside the box.
 
+    Raises UserError where a mean lies so far from its box that nothing of the normal falls into it.
+
     >>> one = np.array([[0.5]])
     >>> log_density(one, one, np.array([np.inf]), 0 * one, 4 * one).round(4).tolist()
     [-0.6931]
     """
     flat = np.isinf(spread)
-    sd = np.where(flat, 1.0, spread)
-    mass = ndtr((high - mean) / sd) - ndtr((low - mean) / sd)
+    sd, _, near, far = _tail(mean, spread, low, high)
+    mass = np.where(flat, 1.0, far - near)
+    if not (mass > 0).all():  # NaN too
+        raise UserError(
+            f"policy: {int((~(mass > 0)).any(axis=1).sum())} requests have a mean that is not a number or more than 30 "
+            "standard deviations off its box, where the density can't be told; clip the means to the box"
+        )
     bell = -0.5 * ((weights - mean) / sd) ** 2 - np.log(sd) - 0.5 * math.log(2 * math.pi) - np.log(mass)
     each = np.where(flat, -np.log(high - low), bell)
     within = (weights >= low) & (weights <= high)
     return np.asarray(np.where(within, each, -np.inf).sum(axis=1))
+
+
+def _tail(mean: Floats, spread: Floats, low: Floats, high: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Standard deviation; 1, or -1 where the normal is mirrored; its distribution function at the box's two edges.
+
+    A mean below the box is mirrored, because there the distribution function is 1 to every digit at both edges.
+    """
+    sd = np.where(np.isinf(spread), 1.0, spread)
+    side = np.where(mean < low, -1.0, 1.0)
+    first, last = np.where(side > 0, low, high), np.where(side > 0, high, low)
+    return sd, side, ndtr(side * (first - mean) / sd), ndtr(side * (last - mean) / sd)
 
 
 def _shuffle(world: FeedWorld) -> FeedPolicy:

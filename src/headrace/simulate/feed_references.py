@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from headrace.errors import UserError
 from headrace.simulate.draws import Floats
-from headrace.simulate.feed import FeedWorld, Requests
+from headrace.simulate.feed import FeedWorld
 from headrace.simulate.feed_policies import FeedPolicy, box, rollout, static_weights
+from headrace.simulate.feed_requests import Requests
 from headrace.simulate.feed_scenario import BEHAVIOURS
 from headrace.simulate.scenario import Scenario
 

@@ -186,7 +186,7 @@ def _tables(scenario: Scenario) -> FeedTables:
         leave=0.0,
     )
     shift = _click(feed, s, found)
-    intercept = _solve(lambda c: expit(c + shift).mean() - feed.click_rate)
+    intercept = _solve(lambda c: expit(c + shift).mean() - feed.click_rate, "feed.click_rate")
     click = expit(intercept + shift)
     longing = _desire(feed, s)
 
@@ -194,7 +194,7 @@ def _tables(scenario: Scenario) -> FeedTables:
         return float(click @ mean_play(longing + d, feed.watch_spread, s.duration_s) / click.sum()) - feed.watch_s
 
     most = float(click @ s.duration_s / click.sum())
-    desire = _solve(played) if feed.watch_s < most else np.inf
+    desire = _solve(played, "feed.watch_s") if feed.watch_s < most else np.inf
     if not np.isfinite(desire):
         raise UserError(
             f"scenario: feed.watch_s is {feed.watch_s:g}, but the clicked items last {most:.3g} s on the mean; "
@@ -207,7 +207,7 @@ def _tables(scenario: Scenario) -> FeedTables:
     for reaction in feed.reactions:
         chance = _reaction(feed, s, reaction.name, click, joy, play)
         given = visited if reaction.name == "follow" else None
-        at = _solve(partial(_missed, chance, given, reaction.rate))
+        at = _solve(partial(_missed, chance, given, reaction.rate), f"feed.reactions {reaction.name} rate")
         reactions.append(at)
         if reaction.name == "profile_visit":
             visited = chance(at, None)
@@ -217,7 +217,7 @@ def _tables(scenario: Scenario) -> FeedTables:
         click=intercept,
         desire=desire,
         reactions=np.array(reactions),
-        leave=_solve(lambda x: float(chance_of_leaving(x).mean()) - feed.leave_rate),
+        leave=_solve(lambda x: float(chance_of_leaving(x).mean()) - feed.leave_rate, "feed.leave_rate"),
     )
 
 
@@ -275,7 +275,7 @@ def _mean_logit(rate: float, spread: float) -> float:
     nodes, weights = np.polynomial.hermite_e.hermegauss(41)
     weights = weights / weights.sum()
     rate = min(rate, 1 - 1e-9)
-    return _solve(lambda c: float(weights @ expit(c + spread * nodes)) - rate)
+    return _solve(lambda c: float(weights @ expit(c + spread * nodes)) - rate, "users.activity visit_rate")
 
 
 def sessions_beyond(feed: Feed, activity: NDArray[np.int64], luck: Floats, size: Floats) -> NDArray[np.int64]:
@@ -294,5 +294,13 @@ def sessions_beyond(feed: Feed, activity: NDArray[np.int64], luck: Floats, size:
     return found
 
 
-def _solve(function: Callable[[float], Any]) -> float:
+def _solve(function: Callable[[float], Any], what: str) -> float:
+    """The intercept at which `function` is 0; it rises. Raises UserError that names `what` where there is none."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        reached = function(-80) < 0 < function(80)
+    if not reached:
+        raise UserError(
+            f"scenario: no intercept gives {what}, because the numbers that move it from one user or item to the next "
+            "are too large; lower the shifts, spreads and weights beside it"
+        )
     return float(brentq(function, -80, 80))

@@ -20,7 +20,8 @@ from headrace.simulate.scenario import Scenario
 from headrace.simulate.users import feature_categories
 
 if TYPE_CHECKING:
-    from headrace.simulate.feed import FeedOutcomes, FeedWorld
+    from headrace.simulate.feed import FeedWorld
+    from headrace.simulate.feed_requests import FeedOutcomes
 
 Columns = dict[str, NDArray[Any]]
 BEFORE = ("hour", "request", "session_of_day", "days_since_last_visit")

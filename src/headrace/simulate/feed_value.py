@@ -1,7 +1,8 @@
 """feed_value: what a feed policy is worth in a world, by rollout.
 
 Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
-a difference is narrower than that of two separate rollouts.
+a difference is narrower than that of two separate rollouts. Intervals are over users, for the items of that seed: all
+users share one catalogue, and another seed's catalogue moves a level further than its interval says.
 
 N users.
 """
@@ -13,13 +14,14 @@ import numpy as np
 
 from headrace.errors import unknown
 from headrace.journeys.seams import Estimate, Predictor
+from headrace.simulate.blocks import blocks
 from headrace.simulate.draws import Floats
 from headrace.simulate.feed import TOTALS, FeedWorld
 from headrace.simulate.feed_policies import FeedPolicy, named, rollout
 from headrace.simulate.scenario import Scenario
+from headrace.simulate.value import check_paired, interval
 
 BLOCK = 8192  # users simulated at once by named policies
-Z95 = 1.959963984540054
 # Figures as a ratio of two sums over users; "" is one for every user and day.
 FIGURES = {
     "dwell_time": ("dwell_s", ""),  # seconds a user and day
@@ -44,6 +46,7 @@ class FeedValue:
     policy: str
     days: int
     per_user: dict[str, Floats]  # (N,) each of TOTALS
+    seed: int | None = None
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -52,17 +55,22 @@ class FeedValue:
 
     def __getitem__(self, name: str) -> Estimate:
         value, pulls = self._pulls(name)
-        return _estimate(value, pulls)
+        return interval(value, pulls)
 
     def less(self, other: "FeedValue", name: str) -> Estimate:
-        """The difference of one figure to another policy on the same users and seed, with its paired interval."""
+        """The difference of one figure to another policy, with its paired interval.
+
+        Raises UserError where the two did not meet the same users, days and seed.
+        """
+        check_paired(self, other)
         (mine, my_pulls), (theirs, their_pulls) = self._pulls(name), other._pulls(name)
-        return _estimate(mine - theirs, my_pulls - their_pulls)
+        return interval(mine - theirs, my_pulls - their_pulls)
 
     def relative(self, other: "FeedValue", name: str) -> Estimate:
-        """The difference as a share of the other policy's figure, with its paired interval."""
+        """The difference as a share of the other policy's figure, with its paired interval; raises as `less` does."""
+        check_paired(self, other)
         (mine, my_pulls), (theirs, their_pulls) = self._pulls(name), other._pulls(name)
-        return _estimate(mine / theirs - 1, my_pulls / theirs - mine * their_pulls / theirs**2)
+        return interval(mine / theirs - 1, my_pulls / theirs - mine * their_pulls / theirs**2)
 
     def _pulls(self, name: str) -> tuple[float, Floats]:
         """A figure, and how far each user pulls it: the linear part of a ratio of sums, (N,), mean 0."""
@@ -93,11 +101,10 @@ def feed_value(
     100
     """
     bind = named(policy, scenario) if isinstance(policy, str) else None
-    days = scenario.days if days is None else days
-    block = BLOCK if bind else users
+    days = scenario.days_of(days)
     parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
-    for first in range(0, users, block):
-        world = FeedWorld(scenario, np.arange(first, min(first + block, users)), seed, days, predictor)
+    for members in blocks(users, BLOCK if bind else users):
+        world = FeedWorld(scenario, members, seed, days, predictor)
         acting = bind(world) if bind else policy
         assert not isinstance(acting, str)
         for _ in rollout(world, acting):
@@ -105,10 +112,4 @@ def feed_value(
         for name in TOTALS:
             parts[name].append(world.totals[name])
     label = policy if isinstance(policy, str) else type(policy).__name__
-    return FeedValue(label, days, {name: np.concatenate(values) for name, values in parts.items()})
-
-
-def _estimate(value: float, pulls: Floats) -> Estimate:
-    n = len(pulls)
-    half = Z95 * float(pulls.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(value, value - half, value + half, n)
+    return FeedValue(label, days, {name: np.concatenate(values) for name, values in parts.items()}, seed)

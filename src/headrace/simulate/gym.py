@@ -5,13 +5,15 @@
     observation, reward, terminated, truncated, info = env.step(2)      # channel 2; -1 is no advert
 
 An episode is one user's days. Its end is a truncation: the days are over, the user is still there. `terminated` is for
-tasks whose users can leave. `reset(seed=...)` decides which users of the world are met; `options={"user": 17}` (or
-"users": [...] for many) names them. The world's own luck is the constructor's `seed`.
+tasks whose users can leave. What happened before the first decision is nobody's reward. `reset(seed=...)` decides which
+users of the world are met; `options={"user": 17}` (or "users": [...] for many) names them. The world's own luck is the
+constructor's `seed`.
 
 All users of a vector live on one calendar, so at a step only some are in turn: `info["in_turn"]` says who. The actions
-of the others have no effect, but purchases that people make meanwhile count to their rewards. Leaving those rows out
-(and adding up their rewards) gives the single user's episode. Who has ended waits for the rest; when all have, the
-next step starts new episodes (autoreset at the next step). In the advertising task all end together.
+of the others have no effect, but purchases that people make meanwhile count to their rewards. From a user's first turn
+on, leaving those rows out (and adding up their rewards) gives the single user's episode. Who has ended waits for the
+rest; when all have, the next step starts new episodes (autoreset at the next step). In the advertising task all end
+together.
 
 What a task must offer is in `Task`; WorldEnv and WorldVectorEnv know nothing of adverts. N users, A in turn.
 """

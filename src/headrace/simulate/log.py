@@ -1,7 +1,9 @@
 """simulate: let a policy advertise in a world, and write what a log would show of it as journeys.
 
 A step is an exposure; opportunities without an advert leave no row, users without an exposure no journey. Purchases
-without an advert belong to no step: their totals stand in the notes. A missing conversion is known to be missing only
+without an advert belong to no step: their totals stand in the notes. The propensity is that of showing this very
+channel at the opportunity; a policy that may show nothing leaves fewer rows than opportunities, and its rows alone give
+no unbiased estimate for a policy that shows more. A missing conversion is known to be missing only
 when its window has passed, so that "not known yet" says nothing about the outcome.
 """
 
@@ -17,6 +19,7 @@ from headrace.errors import UserError
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.store import Journeys, JourneysWriter
 from headrace.simulate.ads import NO_AD, TOTALS, AdsWorld, Context, Outcomes
+from headrace.simulate.blocks import blocks
 from headrace.simulate.draws import Floats
 from headrace.simulate.policies import Acting, binding, name_of, rollout
 from headrace.simulate.scenario import Scenario
@@ -79,15 +82,12 @@ def simulate(
     Equal scenario, users, days, policy and seed give an equal fingerprint. A callable acts on all users in calendar
     order; policies that look at one user at a time (named ones are such) are simulated block by block.
     """
-    if users < 1:
-        raise UserError(f"users is {users}, expected 1 or more")
-    days = scenario.days if days is None else days
+    days = scenario.days_of(days)
     bind, together = binding(policy, scenario)
-    block = users if together else BLOCK
     totals = dict.fromkeys(TOTALS, 0.0)
     with JourneysWriter(out, schema(scenario), categories(scenario)) as writer:
-        for first in range(0, users, block):
-            world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
+        for members in blocks(users, users if together else BLOCK):
+            world = AdsWorld(scenario, members, seed, days)
             acting = bind(world)
             steps = []
             day = 0
@@ -95,7 +95,7 @@ def simulate(
                 steps.append(_Step.of(exposures.context, exposures.propensity, exposures.outcomes))
                 if progress and world.day > day:
                     day = world.day
-                    progress(first * days + len(world.users) * day, users * days)
+                    progress(int(members[0]) * days + len(world.users) * day, users * days)
             _append(writer, world, steps)
             for name, values in world.totals.items():
                 totals[name] += float(values.sum())

@@ -33,7 +33,8 @@ from headrace.simulate.items import Floats32
 from headrace.simulate.scenario import Scenario
 
 if TYPE_CHECKING:
-    from headrace.simulate.feed import FeedOutcomes, FeedWorld, Requests
+    from headrace.simulate.feed import FeedWorld
+    from headrace.simulate.feed_requests import FeedOutcomes, Requests
 
 _CHUNK = 256
 

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
+from headrace.errors import UserError
 from headrace.simulate import draws
 from headrace.simulate.draws import Floats, Keys, Purpose
 from headrace.simulate.scenario import Scenario
@@ -112,4 +113,14 @@ def _intercept(scenario: Scenario, m: int) -> float:
     for values, shares in parts:
         shift = (shift[:, None] + values).ravel()
         weight = (weight[:, None] * shares).ravel()
-    return float(brentq(lambda a: weight @ expit(a + shift) - channel.click_rate, -60, 60))
+
+    def beyond(a: float) -> float:
+        return float(weight @ expit(a + shift)) - channel.click_rate
+
+    if not beyond(-60) < 0 < beyond(60):
+        raise UserError(
+            f"scenario {scenario.name}: ads.channels {channel.name} can't reach its click_rate {channel.click_rate:g}, "
+            f"because users, placements and hours shift the click logit by up to {np.abs(shift).max():.3g}; lower "
+            "click_shift, click_spread, sensitivity, intent, taste_weight or evening_shift"
+        )
+    return float(brentq(beyond, -60, 60))

@@ -21,6 +21,9 @@ from typing import Any
 from headrace.errors import UserError, unknown
 from headrace.simulate.feed_scenario import Feed, check_feed
 
+MOST_DAYS = 100_000
+MOST_TOPICS = 250  # a draw has 256 places, some of which features take
+
 
 @dataclass(frozen=True, slots=True)
 class Activity:
@@ -149,6 +152,14 @@ class Scenario:
             raise UserError(f"scenario {self.name}: no [feed], expected its numbers; scenarios/feed.toml shows them")
         return self.feed
 
+    def days_of(self, wanted: int | None) -> int:
+        """How many days to simulate: the wanted ones, or the scenario's own; raises UserError for a number beyond."""
+        if wanted is not None and not 1 <= wanted <= MOST_DAYS:
+            raise UserError(
+                f"days is {wanted}, expected 1 or more, at most {MOST_DAYS}; the scenario's default is {self.days}"
+            )
+        return self.days if wanted is None else wanted
+
     @property
     def start_ms(self) -> int:
         """Day 0 of the clock, ms since 1970 UTC."""
@@ -235,11 +246,11 @@ def _check(scenario: Scenario) -> None:
         if len(set(listed)) < len(listed):
             raise UserError(f"scenario {scenario.name}: a name stands twice in {what}; names must differ")
     entries: list[tuple[str, float, float, float]] = [  # what, value, low, high
-        ("days", scenario.days, 1, 100_000),
+        ("days", scenario.days, 1, MOST_DAYS),
         ("number of hours", len(scenario.hours), 24, 24),
         ("smallest of hours", min(scenario.hours, default=0), 0, math.inf),
         ("sum of hours", sum(scenario.hours), 1e-9, math.inf),
-        ("number of topics", k, 1, 255),
+        ("number of topics", k, 1, MOST_TOPICS),
         ("number of channels", len(ads.channels), 1, 255),
         ("number of ages", len(users.ages), 1, 255),
         ("number of regions", len(users.regions), 1, 255),

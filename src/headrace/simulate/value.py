@@ -1,18 +1,22 @@
 """true_value: what a policy is worth in a world, by rollout, gross and as the increment over no advert.
 
 Every rollout of a scenario and seed meets the same luck, so policies are compared user by user: the paired interval of
-a difference is narrower than that of two separate rollouts.
+a difference is narrower than that of two separate rollouts. Intervals take users to be independent, which they are but
+for what a policy lets them share (a budget).
 
 N users. Money in the scenario's currency, a user over all the days.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.journeys.seams import Estimate
 from headrace.simulate.ads import TOTALS, AdsWorld
+from headrace.simulate.blocks import blocks
 from headrace.simulate.draws import Floats
 from headrace.simulate.log import BLOCK
 from headrace.simulate.policies import Acting, binding, name_of, rollout
@@ -32,6 +36,8 @@ class TrueValue:
 
     policy: str
     per_user: dict[str, Floats]  # (N,) each
+    days: int | None = None
+    seed: int | None = None
 
     @property
     def estimates(self) -> dict[str, Estimate]:
@@ -42,7 +48,11 @@ class TrueValue:
         return mean_of(self.per_user[name])
 
     def less(self, other: "TrueValue", name: str) -> Estimate:
-        """The mean difference of one figure to another policy on the same users and seed, with its paired interval."""
+        """The mean difference of one figure to another policy, with its paired interval.
+
+        Raises UserError where the two did not meet the same users, days and seed.
+        """
+        check_paired(self, other)
         return mean_of(self.per_user[name] - other.per_user[name])
 
 
@@ -58,16 +68,15 @@ def true_value(scenario: Scenario, policy: Acting, users: int, days: int | None 
     per_user = dict(with_ads)
     for name in ("gross_conversions", "gross_revenue", "profit"):
         per_user[f"incremental_{name.removeprefix('gross_')}"] = with_ads[name] - without[name]
-    return TrueValue(name_of(policy), per_user)
+    return TrueValue(name_of(policy), per_user, scenario.days_of(days), seed)
 
 
 def totals(scenario: Scenario, policy: Acting, users: int, days: int | None = None, seed: int = 0) -> dict[str, Floats]:
     """What happened per user in one rollout, (N,) each: `true_value` without its comparison to no advert."""
     bind, together = binding(policy, scenario)
-    block = users if together else BLOCK
     parts: dict[str, list[Floats]] = {name: [] for name in TOTALS}
-    for first in range(0, users, block):
-        world = AdsWorld(scenario, np.arange(first, min(first + block, users)), seed, days)
+    for members in blocks(users, users if together else BLOCK):
+        world = AdsWorld(scenario, members, seed, days)
         for _ in rollout(world, bind(world)):
             pass
         for name in TOTALS:
@@ -79,9 +88,39 @@ def totals(scenario: Scenario, policy: Acting, users: int, days: int | None = No
     return found
 
 
+class Valued(Protocol):
+    """What a rollout's value says of its users."""
+
+    @property
+    def policy(self) -> str: ...
+
+    @property
+    def days(self) -> int | None: ...
+
+    @property
+    def seed(self) -> int | None: ...
+
+    @property
+    def per_user(self) -> dict[str, Floats]: ...
+
+
+def check_paired(one: Valued, other: Valued) -> None:
+    """Raise a UserError where two values are not of the same users, days and seed, so that users don't pair."""
+    met = [(len(next(iter(v.per_user.values()))), v.days, v.seed) for v in (one, other)]
+    if met[0] != met[1]:
+        told = [f"{users} users, {days} days, seed {seed}" for users, days, seed in met]
+        raise UserError(
+            f"{one.policy} was valued on {told[0]}, {other.policy} on {told[1]}; a paired difference needs the same"
+        )
+
+
 def mean_of(values: Floats) -> Estimate:
     """The mean over users, (N,), with its 95 % interval."""
-    n = len(values)
-    mean = float(values.mean())
-    half = Z95 * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Estimate(mean, mean - half, mean + half, n)
+    return interval(float(values.mean()), values)
+
+
+def interval(value: float, pulls: Floats) -> Estimate:
+    """A figure with its 95 % interval, from how far each user pulls it, (N,)."""
+    n = len(pulls)
+    half = Z95 * float(pulls.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+    return Estimate(value, value - half, value + half, n)

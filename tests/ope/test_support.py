@@ -1,0 +1,69 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from feedbacks import drawn
+
+from headrace.ope.support import Gate, support
+
+
+def test_the_logging_policys_own_weights_pass_and_are_one() -> None:
+    of, _ = drawn(500)
+    policy = np.zeros_like(of.policy)
+    policy[np.arange(500), of.action] = 1.0
+    found = support(replace(of, policy=policy, log_propensity=np.zeros(500)))
+    assert found.refused is None
+    assert (found.ess, found.mean_weight, found.largest_share) == (500, 1.0, pytest.approx(1 / 500))
+
+
+def test_effective_sample_size_by_hand() -> None:
+    of, _ = drawn(3)
+    policy = np.full((3, 3), 0.25)
+    policy[np.arange(3), of.action] = 0.5
+    of = replace(of, policy=policy, log_propensity=np.log([0.5, 0.5, 0.125]))
+    assert support(of).ess == pytest.approx((1 + 1 + 4) ** 2 / (1 + 1 + 16))
+
+
+def test_a_channel_that_the_log_never_chose_is_refused() -> None:
+    of, _ = drawn(2_000)
+    rare = replace(of, action=np.where(of.action == 2, 0, of.action))
+    found = support(rare)
+    assert found.refused is not None and "never chose" in found.refused and found.needed is not None
+    assert found.never_logged == pytest.approx(of.policy[:, 2].mean())
+
+
+def test_few_rows_with_all_the_weight_are_refused_and_told_how_many_more_would_do() -> None:
+    of, _ = drawn(4_000)
+    one = of.log_propensity.copy()
+    one[0] = np.log(1e-5)
+    found = support(replace(of, log_propensity=one))
+    assert found.ess < 10 and found.refused is not None and "overlap" in found.refused
+    assert found.needed is not None and "rows like these" in found.needed
+
+
+def test_a_user_who_holds_much_of_the_weight_is_refused() -> None:
+    of, _ = drawn(4_000, users=500)
+    heavy = np.where(of.codes == 7, of.log_propensity - 5.0, of.log_propensity)
+    found = support(replace(of, log_propensity=heavy), Gate(least_ess=1))
+    assert found.refused is not None and "of all weight" in found.refused
+
+
+@pytest.mark.parametrize(("factor", "words"), [(1.6, "lacks part"), (0.6, "too small")])
+def test_a_mean_weight_far_from_one_is_refused(factor: float, words: str) -> None:
+    of, _ = drawn(4_000)
+    found = support(replace(of, log_propensity=of.log_propensity + np.log(factor)))
+    assert found.refused is not None and words in found.refused
+
+
+def test_a_selector_that_selects_nobody_is_refused() -> None:
+    of, _ = drawn(100)
+    found = support(of.within(np.zeros(100, dtype=np.bool_)))
+    assert found.refused is not None and "none of these rows" in found.refused
+
+
+def test_a_value_that_hangs_on_few_gains_is_refused() -> None:
+    of, _ = drawn(2_000)
+    few = np.zeros(2_000)
+    few[[3, 500, 900]] = 1.0
+    found = support(replace(of, reward=few))
+    assert found.ess_gains <= 3 and found.refused is not None and "too few gains" in found.refused

@@ -1,4 +1,4 @@
-"""The inputs' promises: bins say where a number stands, a number without knots has none, embeddings start where asked."""
+"""The inputs: bins say where a number stands, a number without knots has none, embeddings start where asked."""
 
 import torch
 

@@ -374,7 +374,9 @@ class MTORL:
         )
         so_far = running(journeys, statistics)
         train = view(journeys, split, "train", config.length, statistics, so_far=so_far)
-        self.transforms = with_knots(self.transforms, train, config.bins, config.context_bins, config.seed)
+        self.transforms = with_knots(
+            self.transforms, journeys, split.parts["train"], config.bins, config.context_bins, so_far
+        )
         run.write_json("transforms.json", self.transforms.to_dict())
         validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
         with torch.random.fork_rng(devices=[]):

@@ -115,6 +115,8 @@ class Transforms:
     min_count: int = 2  # a category seen less often in training is unknown
     smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
+    bins: int = 0  # of each number of `encode`, at most
+    context_bins: int = 0  # the same of `encode_context`
     knots: tuple[tuple[float, ...], ...] = ()  # where each number of `encode` is cut into bins (knots.py)
     context_knots: tuple[tuple[float, ...], ...] = ()  # the same of `encode_context`
 
@@ -303,6 +305,8 @@ class Transforms:
             "min_count": self.min_count,
             "smoothing": list(self.smoothing),
             "channels": list(self.channels),
+            "bins": self.bins,
+            "context_bins": self.context_bins,
             "knots": [list(k) for k in self.knots],
             "context_knots": [list(k) for k in self.context_knots],
         }
@@ -324,7 +328,9 @@ class Transforms:
             values["min_count"],
             tuple(values["smoothing"]),
             tuple(values["channels"]),
-            tuple(tuple(k) for k in values.get("knots", ())),  # runs of older versions have none
+            values.get("bins", 0),  # runs of older versions have none
+            values.get("context_bins", 0),
+            tuple(tuple(k) for k in values.get("knots", ())),
             tuple(tuple(k) for k in values.get("context_knots", ())),
         )
 

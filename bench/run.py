@@ -10,6 +10,7 @@ from pathlib import Path
 PARTS = (
     ["prepare.py"],
     ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ablations.py"],
     ["paper.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

@@ -12,7 +12,7 @@ import numpy as np
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors, predict_floors
-from headrace.evaluate.metrics import Predicted, calibration
+from headrace.evaluate.metrics import Predicted, Steps, calibration
 from headrace.evaluate.results import Record, Source, score
 from headrace.evaluate.targets import Target, pad_classes, steps_of
 from headrace.journeys.seams import Bools, Integers
@@ -63,6 +63,35 @@ def evaluate(
     target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
     """
     log = journeys if other is None else other
+    source = Source(
+        dataset or log.schema.name,
+        split.protocol,
+        part if other is None else "other",
+        seed if seed is not None else split.seed,
+        leaky=leaky,
+    )
+    records: list[Record] = []
+    curves: dict[str, list[dict[str, Any]]] = {}
+    for target, (steps, table) in predict_all(method, journeys, split, part, other, floors, progress).items():
+        found = score(source_of(source, target, method), target.prefix, steps, table, [method.name], seed=split.seed)
+        records += found.records
+        ours = table[method.name]
+        if steps.kind == "binary" and isinstance(ours, Predicted):
+            curves[f"{target.prefix}/{target.name}"] = calibration(steps, ours)
+    return Evaluation(records, curves)
+
+
+def predict_all(
+    method: ChannelMethod,
+    journeys: Journeys,
+    split: Split,
+    part: str = "test",
+    other: Journeys | None = None,
+    floors: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[Target, tuple[Steps, dict[str, Predicted | str]]]:
+    """For each target the steps that `evaluate` scores, and the predictions of the method and of every floor."""
+    log = journeys if other is None else other
     index = None
     if other is not None:
         labels = unseen(journeys, split, other)
@@ -78,15 +107,11 @@ def evaluate(
         index = np.arange(len(rows)) % (split.window_length or 1)
     if not len(rows):
         raise UserError(f"{log.path}: no step to evaluate in part {part}")
-    source = Source(
-        dataset or log.schema.name, split.protocol, part, seed if seed is not None else split.seed, leaky=leaky
-    )
-    records: list[Record] = []
-    curves: dict[str, list[dict[str, Any]]] = {}
+    found: dict[Target, tuple[Steps, dict[str, Predicted | str]]] = {}
     for target in wanted(method, log):
         if not target.known(log, rows).any():
             continue
-        values = _values(predictions, target, log, target.known(log, rows))
+        values = outcome(predictions, target, log, target.known(log, rows))
         classes = max(target.classes(log), values.shape[1]) if values.ndim == 2 else 0
         steps = steps_of(log, rows, target, index, classes)
         ours = Predicted(pad_classes(values, classes) if classes else values, rows=steps.rows)
@@ -95,12 +120,8 @@ def evaluate(
             fitted = fit_floors(journeys, split, [target], floors, split.seed, progress)[target]
             assert steps.rows is not None
             table |= predict_floors(fitted, steps.rows, other)
-        found = score(_of(source, target, method), target.prefix, steps, table, models=[method.name], seed=split.seed)
-        records += found.records
-        if steps.kind == "binary":
-            name = f"{target.prefix}/{target.name}"
-            curves[name] = calibration(steps, ours)
-    return Evaluation(records, curves)
+        found[target] = steps, table
+    return found
 
 
 def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
@@ -127,7 +148,7 @@ def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
     return found
 
 
-def _of(source: Source, target: Target, method: ChannelMethod) -> Source:
+def source_of(source: Source, target: Target, method: ChannelMethod) -> Source:
     """Gains other than the reward's first carry their name as setting."""
     if target.name == "action" or target.name == next(iter(method.reward_gains), None):
         return source
@@ -135,7 +156,8 @@ def _of(source: Source, target: Target, method: ChannelMethod) -> Source:
     return Source(source.dataset, source.protocol, source.part, source.seed, setting, source.leaky)
 
 
-def _values(predictions: Predictions, target: Target, log: Journeys, known: Bools) -> Any:
+def outcome(predictions: Predictions, target: Target, log: Journeys, known: Bools) -> Any:
+    """What is predicted of a target at the steps whose outcome is known: (n,), or (n, M) of classes."""
     if target.name == "action":
         return predictions.action
     if target.given == "before":

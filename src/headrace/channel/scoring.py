@@ -54,13 +54,15 @@ def evaluate(
     floors: Sequence[str] | None = None,
     seed: int | None = None,
     progress: Callable[[str], None] | None = None,
+    targets: Sequence[Target] | None = None,
 ) -> Evaluation:
     """Score a method and the floors on a part of its split, or on `other`, a log of the same schema (part "other").
 
     Of `other` only the steps of users that training never saw are scored; where the journeys of the training are gone
     ( `journeys is other` ), the users whose id a split by users would not have put into training.
     Floors are fitted on the split's training steps. `floors` names those wanted; () for none. Metrics carry the
-    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
+    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision;
+    `targets` asks for these alone.
     """
     log = journeys if other is None else other
     index = None
@@ -83,7 +85,7 @@ def evaluate(
     )
     records: list[Record] = []
     curves: dict[str, list[dict[str, Any]]] = {}
-    for target in wanted(method, log):
+    for target in wanted(method, log) if targets is None else targets:
         if not target.known(log, rows).any():
             continue
         values = _values(predictions, target, log, target.known(log, rows))

@@ -38,6 +38,7 @@ from headrace.learn.space import Changes, Space, importances, propose
 
 Objective = Callable[[Changes, Path], Mapping[str, Any]]  # gives "value", smaller is better, and what else to keep
 POLL_S = 0.2
+IMPORTED_ONCE = (__name__, "torch._dynamo")  # and not by each trial: the first optimiser of a process asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def tune(objective: Objective, space: Space, run: Run, config: TuneConfig) -> It
     """
     path, folders = run.path / "trials.jsonl", run.path / "trials"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([objective.__class__.__module__])
+    context.set_forkserver_preload([*IMPORTED_ONCE, objective.__class__.__module__])
     ended = {trial.number: trial for trial in read_trials(run.path)}
     live: dict[int, _Live] = {}
     with run.locked():

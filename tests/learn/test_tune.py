@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_study import SPACE, Bowl, Mishap, study, value
+from tiny_study import SPACE, TRIALS, Bowl, Mishap, study, value
 
 from headrace.errors import UserError
 from headrace.learn.space import Range, importances, propose
@@ -17,12 +17,12 @@ from headrace.learn.tune import Trial, TuneConfig, behind, best_of, read_trials
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
-def killed(folder: Path, jobs: int, after: int) -> list[int]:
+def killed(folder: Path, jobs: int, after: int, slow: float = 0.04) -> list[int]:
     """Start a study and kill it when so many trials have ended; the processes that its trials had then."""
     here = str(Path(__file__).parent)
     environment = os.environ | {"PYTHONPATH": f"{SOURCE}{os.pathsep}{here}", "OMP_NUM_THREADS": "1"}
     script = str(Path(here) / "tiny_study.py")
-    process = subprocess.Popen([sys.executable, script, str(folder), str(jobs)], env=environment)
+    process = subprocess.Popen([sys.executable, script, str(folder), str(jobs), str(slow)], env=environment)
     while process.poll() is None and (len(read_trials(folder)) < after or not list(folder.glob("trials/*/pid"))):
         time.sleep(0.01)
     assert process.poll() is None, "the study ended before it could be killed"
@@ -43,22 +43,29 @@ def gone(pid: int) -> bool:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_killed_study_goes_on_to_the_very_trials_of_one_that_was_not(tmp_path: Path, jobs: int):
-    whole = study(tmp_path / "whole", jobs=jobs)
-    pids = killed(tmp_path / "killed", jobs, after=3)
-    deadline = time.monotonic() + 20
-    while not all(map(gone, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert all(map(gone, pids)), "a trial outlived its study"
-
+    whole = study(tmp_path / "whole", Bowl(slow=0.04), jobs=jobs)
+    killed(tmp_path / "killed", jobs, after=11)
     before = read_trials(tmp_path / "killed")
-    assert 3 <= len(before) < 8
-    rest = study(tmp_path / "killed", jobs=jobs)
-    assert {t.number for t in rest} == set(range(8)) - {t.number for t in before}
+    assert 11 <= len(before) < TRIALS
+    rest = study(tmp_path / "killed", Bowl(slow=0.04), jobs=jobs)
+    assert {t.number for t in rest} == set(range(TRIALS)) - {t.number for t in before}
     found = read_trials(tmp_path / "killed")
-    assert [t.number for t in found] == list(range(8))
+    assert [t.number for t in found] == list(range(TRIALS))
     assert (tmp_path / "killed" / "trials.jsonl").read_bytes() == (tmp_path / "whole" / "trials.jsonl").read_bytes()
     assert best_of(found) == best_of(whole)
     assert not (tmp_path / "killed" / "trials").exists()
+
+
+def test_no_trial_outlives_its_study(tmp_path: Path):
+    pids = killed(tmp_path, jobs=2, after=0, slow=1_000.0)
+    deadline = time.monotonic() + 20
+    while not all(map(gone, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    alive = [pid for pid in pids if not gone(pid)]
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert pids
+    assert not alive
 
 
 def test_more_trials_go_on_from_those_that_are_there(tmp_path: Path):

@@ -1,6 +1,6 @@
 """A study without a network, its objectives at module level as other processes need them.
 
-python tiny_study.py FOLDER JOBS    runs eight trials of Bowl, as slow as chance has it
+python tiny_study.py FOLDER JOBS SLOW    runs TRIALS trials of Bowl, as slow as chance has it
 """
 
 import os
@@ -17,6 +17,7 @@ from headrace.learn.run import Run
 from headrace.learn.space import Changes, Range, Space
 from headrace.learn.tune import Trial, TuneConfig, tune
 
+TRIALS = 14  # the first ten are drawn without looking at what came before
 SPACE: Space = {"x": Range(-1.0, 1.0), "kind": ("plain", "odd", None)}
 
 
@@ -64,8 +65,8 @@ class Mishap:
 def study(folder: Path, objective: Any = None, **changes: Any) -> list[Trial]:
     """All trials of a study in a folder, gone on with where it stands."""
     run = Run.create(folder, {"study": "tiny"}, resume=True)
-    return list(tune(objective or Bowl(), SPACE, run, TuneConfig("loss", **{"trials": 8, **changes})))
+    return list(tune(objective or Bowl(), SPACE, run, TuneConfig("loss", **{"trials": TRIALS, **changes})))
 
 
 if __name__ == "__main__":
-    study(Path(sys.argv[1]), Bowl(slow=0.15), jobs=int(sys.argv[2]))
+    study(Path(sys.argv[1]), Bowl(slow=float(sys.argv[3])), jobs=int(sys.argv[2]))

@@ -48,6 +48,7 @@ class Tune:
         from headrace.cli.spaces import read_space, write_preset
         from headrace.errors import UserError, unknown
         from headrace.evaluate.results import save
+        from headrace.journeys.audit import has_leak
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
         from headrace.learn.tune import TuneConfig, best_of, importances_of, read_trials, tune
@@ -71,7 +72,7 @@ class Tune:
         keep = self.out.with_name(f"{self.out.name}-journeys")
         journeys = open_journeys(self.data, None, keep, self.resume)
         split = journeys.split(self.protocol, self.seed)
-        audited(journeys, split)
+        leaky = has_leak(audited(journeys, split))  # under `paper` alone
         method = kind(config)
         method.check(journeys)
         values = method.settings()["config"]
@@ -89,8 +90,10 @@ class Tune:
         write_preset(run.path / "best.toml", values | best.changes)
         shares = importances_of(space, trials)
         run.write_json("importances.json", shares)
-        save(trial_records(trials, told), run.path / "results.json")
+        save(trial_records(trials, told, leaky), run.path / "results.json")
         write_page(run.path)
         run.seal()
+        if leaky:
+            out.print("LEAKY: under this protocol training steps stand in the validation part")
         print_tuning(trials, shares, self.metric, out)
         out.print(f"{run.path / 'best.toml'}: trial {best.number}; train with it by  --preset {run.path / 'best.toml'}")

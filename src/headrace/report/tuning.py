@@ -20,12 +20,12 @@ from headrace.report.parts import Drawing, read
 SHOWN = 5
 
 
-def trial_records(trials: Sequence[Trial], config: Mapping[str, Any]) -> list[Record]:
+def trial_records(trials: Sequence[Trial], config: Mapping[str, Any], leaky: bool = False) -> list[Record]:
     """A record a trial, its changes the setting; a trial without a value is refused with the reason."""
     n = next((t.kept["n"] for t in trials if "n" in t.kept), 0)
     found = []
     for t in trials:
-        source = Source(config["dataset"], config["protocol"], "validation", config["split_seed"], t.changes)
+        source = Source(config["dataset"], config["protocol"], "validation", config["split_seed"], t.changes, leaky)
         figure = Interval(t.value, t.kept.get("low"), t.kept.get("high"), t.reason)
         found.append(record(source, config["method"], config["metric"], figure, n))
     return found

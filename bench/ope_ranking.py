@@ -1,6 +1,6 @@
 """Which estimator chooses the best policy? Estimates of many policies against their true worth in the world.
 
-    python bench/ope_ranking.py --users 4000 --seeds 3 --out docs/tables/ope-ranking.json
+    python bench/ope_ranking.py --seeds 2 --out docs/tables/ope-ranking.md
 
 On logs of the ads world's variants, made by a policy that knows a little (`logging`) and by a uniform one, every
 estimator values 16 policies: each channel alone, uniform, and random preferences by what is seen of a user and the
@@ -10,13 +10,13 @@ policies, and regret@1: how much of that range is lost by taking the one with th
 """
 
 import argparse
-import json
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_by import made_by
 from ope_coverage import Preference
 from scipy.stats import spearmanr
 
@@ -147,8 +147,9 @@ def main() -> None:
                 print(variant, logging, seed, flush=True)
     print(table(rows))
     if given.out:
-        given.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        given.out.with_suffix(".md").write_text(table(rows) + "\n", encoding="utf-8")
+        command = f"python bench/ope_ranking.py --users {given.users} --days {given.days} --seeds {given.seeds}"
+        told = made_by(f"{command} --variants {given.variants}")
+        given.out.write_text(f"{table(rows)}\n\n{told}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

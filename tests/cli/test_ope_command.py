@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import Told, bytes_of, call, whole
+from commands import Told, bytes_of, whole
 
+import headrace
+from headrace.channel.methods import load
 from headrace.cli import run
 from headrace.evaluate.results import KEYS
 from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
+from headrace.ope.policies import named
+from headrace.ope.selection import threshold
 
 ESTIMATORS = ("ips", "clipped", "snips", "dm", "dr", "sndr", "switch_dr")
 
@@ -72,6 +77,37 @@ def test_every_estimator_the_log_and_each_pair_stand_in_the_results(uniform: Pat
     assert n == {int(log.split("honest", 0).parts["test"].sum())}
 
 
+def test_the_threshold_is_fixed_on_validation_and_the_steps_above_it_are_chosen(
+    uniform: Path, tmp_path: Path, told: Told
+) -> None:
+    told("ope", "past-rate", "--data", uniform, "--select", 0.25, "--estimators", "ips", "--out", tmp_path / "a")
+    log = Journeys(uniform)
+    split = log.split("honest", 0)
+    act = named("past-rate", log, split)
+    fixed = threshold(np.asarray(act(log, split.rows("validation")).score), 0.25)
+    of = json.loads((tmp_path / "a" / "ope.json").read_text())["policies"]["past-rate"]
+    assert of["threshold"] == fixed.at
+    rows = split.rows("test")
+    select = fixed.chances(np.asarray(act(log, rows).score))
+    assert of["selected"] == pytest.approx(select.mean())
+    click = np.asarray(log.gain("click"), dtype=np.float64)[rows]
+    brought = one(results(tmp_path / "a"), "past-rate", "value_ips", "logged", share=0.25, part="selection")
+    assert brought["value"] == pytest.approx((select * click).sum() / select.sum() - click.mean())
+
+
+def test_a_run_weighs_the_same_steps_from_python_as_from_the_command(
+    demo: Path, journeys: Path, tmp_path: Path, told: Told
+) -> None:
+    told("ope", demo, "--data", journeys, "--by", "policy", "--estimators", "ips", "--out", tmp_path / "a")
+    log = Journeys(journeys)
+    policy = load(Run.open(demo)).policy()
+    found = headrace.ope.estimate(policy, log, log.split("honest", 0).rows("test"), estimators=["ips"])
+    records = results(tmp_path / "a")
+    for figure in ("ess", "mean_weight"):
+        theirs = one(records, "mtorl", figure, by="policy")["value"]
+        assert getattr(found.support, figure) == pytest.approx(theirs, rel=1e-4)
+
+
 def test_equal_input_and_seed_give_equal_bytes_and_report_makes_the_page_again(
     uniform: Path, tmp_path: Path, told: Told
 ) -> None:
@@ -111,9 +147,11 @@ def test_on_another_log_a_run_is_valued_on_users_it_never_saw(
     assert {r["part"] for r in records} == {"other"}
     account = json.loads((out / "ope.json").read_text())
     assert {"threshold", "selected"} <= account["policies"]["mtorl"].keys()
-    seen = np.isin(Journeys(unseen).users, Journeys(demo.with_name("demo-journeys")).users)
-    assert account["rows"] <= Journeys(unseen).n_steps
-    assert account["groups"] >= int((~seen).sum())
+    own, other = Journeys(demo.with_name("demo-journeys")), Journeys(unseen)
+    train = own.users[np.unique(own.user_of_step[own.split("honest", 0).rows("train")])]
+    free = ~np.isin(other.users, train)
+    assert 0 < free.sum() < other.n_users
+    assert account["rows"] == np.diff(other.offsets)[free].sum()
 
 
 def test_a_refusal_leaves_everything_written_and_no_raw_number_outside_the_diagnostics(
@@ -132,7 +170,7 @@ def test_a_refusal_leaves_everything_written_and_no_raw_number_outside_the_diagn
     assert refused
     assert all(r["value"] is None and r["low"] is None for r in refused)
     account = json.loads((out / "ope.json").read_text())
-    of = account["policies"]["uniform"]["groups"]["all"]
+    of = account["policies"][f"constant:{Journeys(uniform).channels[0]}"]["groups"]["all"]
     assert of["diagnostics"]["value"]["ips"]["raw_value"] is not None
     assert any(not c["passed"] for c in of["conditions"])
     assert "refused" in (out / "report.html").read_text()
@@ -158,13 +196,14 @@ def test_open_bandit_women_is_refused_and_the_others_come_with_wide_intervals(
 
 
 def test_the_terminal_says_it_in_plain_words(uniform: Path) -> None:
-    done = call("ope", "uniform", "logged", "--data", uniform, "--estimators", "dm", "dr")
-    assert done.returncode == 0, done.stderr
+    done = whole("ope", "uniform", "logged", "--data", uniform, "--estimators", "dm", "dr")
     assert "this log can't tell, because the interval of the difference to logged reaches from" in done.stdout
     assert "leaves out the model's own error" in done.stdout
-    alone = call("ope", "logged", "--data", uniform)
-    assert (alone.returncode, alone.stderr) == (0, "")
-    assert "logged: 0." in alone.stdout
+
+
+def test_the_log_alone_is_valued_too(uniform: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ope", "logged", "--data", str(uniform)]) == 0
+    assert "logged: 0." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

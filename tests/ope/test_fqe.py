@@ -29,6 +29,7 @@ from headrace.journeys.seams import Floats
 from headrace.learn import updates
 from headrace.ope.fitted import FittedQ, on_policy, reach
 from headrace.ope.fqe import PRESETS, FQEConfig, fit
+from headrace.ope.intervals import draw, estimate
 from headrace.ope.linear_q import solve
 from headrace.ope.sequential import Episodes, doubly_robust, pdis
 from headrace.ope.transitions import Choices, Transitions, channel_choices, choices
@@ -36,8 +37,9 @@ from headrace.ope.transitions import Choices, Transitions, channel_choices, choi
 QUICK = FQEConfig(
     gamma=GAMMA, target_rate=0.05, average=0.99, batch=128, most_steps=1_000, check_every=50, tolerance=0.02
 )
-TABLE = replace(QUICK, hidden=(), ensemble=1, folds=1, learning_rate=0.03)
-SMALL = replace(QUICK, hidden=(16,), ensemble=2, folds=2, learning_rate=0.01)
+ALIKE = replace(QUICK, resampled=False)  # all members fitted on the same users
+TABLE = replace(ALIKE, hidden=(), ensemble=1, folds=1, learning_rate=0.03)
+SMALL = replace(ALIKE, hidden=(16,), ensemble=2, folds=2, learning_rate=0.01)
 EXACT = FQEConfig(gamma=GAMMA, folds=1, scaled=False)
 
 
@@ -246,7 +248,7 @@ def test_no_users_own_rewards_reach_the_networks_that_value_it() -> None:
     log = play(BEHAVIOUR, 60, seed=5)
     of, chosen = transitions(log), would_choose(log, TARGET)
     changed = replace(of, reward=np.where(of.group == 7, 1.5, of.reward))
-    config = FQEConfig(**PRESETS["tiny"], scaled=False, rewards=(-1.0, 2.0), tolerance=0.0, folds=3)
+    config = FQEConfig(**PRESETS["tiny"], scaled=False, rewards=(-1.0, 2.0), tolerance=0.0, folds=3, resampled=False)
     before, after = fit(of, chosen, config), fit(changed, chosen, config)
     same = before.q == after.q
     assert same[of.group == 7].all() and 0.5 < (~same).mean() < 0.8
@@ -279,6 +281,32 @@ def test_the_value_is_a_function_of_how_often_each_user_was_drawn() -> None:
     counts = next(iter(resample(20, 5, seed=1)))
     v = found.v[of.starts].reshape(20, 2).sum(axis=1)
     assert functional.value(counts).tolist() == pytest.approx((counts @ v / counts.sum(axis=1) / 2).tolist())
+
+
+def test_the_standard_error_of_a_closed_form_is_the_spread_over_logs() -> None:
+    values, told = [], []
+    for seed in range(100):
+        log = play(BEHAVIOUR, 200, seed=300 + seed)
+        found = solve(transitions(log), would_choose(log, TARGET), replace(EXACT, folds=2))
+        functional = found.functional()
+        assert functional.error is not None
+        values.append(found.value)
+        told.append(float(functional.error(np.ones((1, 200)))[0]))
+    assert np.mean(told) == pytest.approx(np.std(values, ddof=1), rel=0.2)
+
+
+def test_members_that_saw_other_users_tell_the_standard_error_of_a_fit() -> None:
+    log = play(BEHAVIOUR, 400, seed=9)
+    of, chosen = transitions(log), would_choose(log, TARGET)
+    exact = solve(of, chosen, replace(EXACT, folds=2)).fit_error
+    fitted = fit(of, chosen, replace(TABLE, ensemble=30, folds=2, resampled=True))
+    assert exact is not None and fitted.fit_error == pytest.approx(exact, rel=0.35)
+    alike = fit(of, chosen, replace(TABLE, ensemble=3, folds=2))
+    assert alike.fit_error is None and alike.spread < 0.3 * exact
+    told = estimate(draw({"fqe": alike.functional()}, 400, 50)["fqe"], 400)
+    assert told.value is None and told.refused is not None
+    narrow = estimate(draw({"fqe": fitted.functional()}, 400, 50)["fqe"], 400)
+    assert narrow.low is not None and narrow.low <= fitted.value - 1.96 * fitted.fit_error
 
 
 def test_logsumexp_presses_on_every_action_and_needs_them_all() -> None:

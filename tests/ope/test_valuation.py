@@ -14,7 +14,7 @@ OPEN = Gate(least_ess=0, least_gains=0, largest_share=1, weight_slack=10)  # let
 @pytest.fixture(scope="module")
 def uniform(tmp_path_factory: pytest.TempPathFactory) -> Journeys:
     folder = tmp_path_factory.mktemp("uniform") / "log"
-    return headrace.simulate_log(headrace.Scenario.load("ads"), 150, 4, "uniform", 3, folder)
+    return headrace.simulate_log(headrace.Scenario.load("ads"), 400, 4, "uniform", 3, folder)
 
 
 def alike(journeys: Journeys) -> np.ndarray:

@@ -92,7 +92,7 @@ def test_the_page_shows_estimates_gate_weights_propensities_and_subgroups(log: J
 
 
 def test_a_refused_policy_shows_the_reason_and_no_figure(log: Journeys, tmp_path: Path) -> None:
-    path = folder(log, tmp_path / "a", Gate(least_ess=1e6))
+    path = folder(log, tmp_path / "a", Gate(least_ess=1e6, near_log=10))
     text = write_page(path).read_text()
     found = load(path / "results.json")
     told = json.loads((path / "ope.json").read_text())

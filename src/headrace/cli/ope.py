@@ -31,6 +31,10 @@ class Ope:
     """Advertise at this share of the steps, those of the largest expected gain; default: at all of them."""
     by: str = "value"
     """How a run chooses its channel: value (largest expected gain) | policy (drawn as learnt) | greedy (its mode)"""
+    journeys: bool = False
+    """Value whole journeys too: what the choices change at later steps (pdis, wpdis, lstdq, sdr)."""
+    networks: bool = False
+    """With --journeys: fit Q by networks too, plainly and conservatively (fqe, cfqe); minutes a policy."""
     subgroup: Annotated[str | None, QUIET] = None
     """A feature known before the decision: each of its values is also valued by itself."""
     estimators: Annotated[tuple[str, ...] | None, QUIET, tyro.conf.arg(metavar="NAME ...")] = None

@@ -22,10 +22,14 @@ from headrace.journeys.seams import Floats
 from headrace.journeys.splits import PROTOCOLS
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
-from headrace.ope.account import account
+from headrace.ope.account import account, journey_account
+from headrace.ope.feedback import feedback
+from headrace.ope.journey_value import DEFAULT as WITHOUT_NETWORKS
+from headrace.ope.journey_value import ESTIMATORS as JOURNEY_ESTIMATORS
+from headrace.ope.journey_value import JourneyValue, journey_value, transitions
 from headrace.ope.policies import LEARNERS, Actor, Worth, check_name, named, reward_weights
-from headrace.ope.propensities import WAYS
-from headrace.ope.records import records
+from headrace.ope.propensities import WAYS, Propensities
+from headrace.ope.records import journey_records, records
 from headrace.ope.selection import by_lot, check_share, threshold
 from headrace.ope.single import ESTIMATORS
 from headrace.ope.valuation import Candidate, value
@@ -51,6 +55,10 @@ class Flags(Protocol):
     def select(self) -> float | None: ...
     @property
     def by(self) -> str: ...
+    @property
+    def journeys(self) -> bool: ...
+    @property
+    def networks(self) -> bool: ...
     @property
     def subgroup(self) -> str | None: ...
     @property
@@ -154,7 +162,30 @@ def answer(asked: Asked, tell: Tell) -> Answer:
         "where": where.words,
         "asked": list(asked.names),
     }
-    return Answer(records(found, source, own), told)
+    made_records = records(found, source, own)
+    if flags.journeys:
+        valued = _over_journeys(asked, made.of, reward, found.propensities, tell)
+        made_records += journey_records(valued, source, own)
+        told["journeys"] = journey_account(valued)
+    return Answer(made_records, told)
+
+
+def _over_journeys(
+    asked: Asked, candidates: Mapping[str, Candidate], reward: Floats, held: Propensities, tell: Tell
+) -> dict[str, JourneyValue]:
+    """Every policy's value over journeys, on the same rows and the same states."""
+    chance = np.ones(len(reward))
+    chance[~np.isnan(reward)] = held.values
+    estimators = JOURNEY_ESTIMATORS if asked.flags.networks else WITHOUT_NETWORKS
+    found: dict[str, JourneyValue] = {}
+    states, own = None, None
+    for name, candidate in candidates.items():
+        tell(f"journeys: {name}")
+        of = feedback(asked.log, asked.place.rows, candidate.chances, reward, chance, seed=asked.flags.seed)
+        states = transitions(asked.log, of) if states is None else states
+        found[name] = journey_value(asked.log, of, estimators, seed=asked.flags.seed, states=states, own=own)
+        own = found[name].own
+    return found
 
 
 def leave(found: Answer, asked: Asked, path: Path) -> None:
@@ -169,6 +200,8 @@ def leave(found: Answer, asked: Asked, path: Path) -> None:
         "propensity": flags.propensity,
         "select": flags.select,
         "by": flags.by,
+        "journeys": flags.journeys,
+        "networks": flags.networks,
         "subgroup": flags.subgroup,
         "estimators": list(flags.estimators or ESTIMATORS),
         "protocol": asked.place.protocol,
@@ -280,6 +313,12 @@ def _check(flags: Flags) -> None:
         raise unknown("protocol", flags.protocol, PROTOCOLS)
     if flags.select is not None:
         check_share(flags.select)
+    if flags.journeys and flags.select is not None:
+        raise UserError(
+            "ope: --journeys values policies that advertise at every step; leave --select out, or --journeys"
+        )
+    if flags.networks and not flags.journeys:
+        raise UserError("ope: --networks says how --journeys are valued; add  --journeys")
     if flags.penalty is not None and not (math.isfinite(flags.penalty) and flags.penalty >= 0):
         raise UserError(f"--penalty {flags.penalty}: expected 0 or more, reward per unit of cost")
 

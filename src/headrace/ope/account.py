@@ -5,11 +5,13 @@ n rows.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from headrace.journeys.seams import Floats
+from headrace.ope.journey_value import JourneyValue
 from headrace.ope.propensities import DISTANCE, SLACK
 from headrace.ope.support import Gate, Support
 from headrace.ope.valuation import RECOMMENDED, Valuation, Value
@@ -44,6 +46,29 @@ def account(
     return dict(plain(told))
 
 
+def journey_account(found: Mapping[str, JourneyValue]) -> dict[str, Any]:
+    """What ope.json tells of values over journeys: the discount, the overlap by step, and what speaks for fitted Q."""
+    first = next(iter(found.values()))
+    policies = {
+        name: {
+            "ess_by_step": of.overlap.ess_by_step,
+            "ess": of.overlap.ess_groups,
+            "mean_weight": of.overlap.mean_weight,
+            "diagnostics": {e: estimate.diagnostics for e, estimate in of.estimates.items()},
+            "fitted": {
+                e: {
+                    name: getattr(q, name) for name in ("steps", "converged", "alarm", "td_error", "spread", "q_policy")
+                }
+                | {"q_logged": q.q_logged, "curve_steps": q.curve_steps, "curve": q.curve}
+                for e, q in of.fitted.items()
+            },
+            "own": {e: asdict(o) for e, o in of.own.items()},
+        }
+        for name, of in found.items()
+    }
+    return dict(plain({"gamma": first.gamma, "estimators": list(first.estimates), "policies": policies}))
+
+
 def _overlap(value: Value, gate: Gate) -> dict[str, Any]:
     return {
         "support": value.support.to_dict(),
@@ -69,8 +94,8 @@ def conditions(of: Support, gate: Gate) -> list[dict[str, Any]]:
         _condition(
             "effective sample of users (rows without users)",
             f"{of.ess_groups:,.1f} of {of.groups:,}",
-            f"at least {gate.least_ess:g}",
-            of.ess_groups >= gate.least_ess,
+            f"at least {gate.least_ess:g}, or {gate.near_log:.0%} of the log's own {of.ess_logged:,.0f}",
+            of.ess_groups >= min(gate.least_ess, gate.near_log * of.ess_logged),
         ),
         _condition(
             "share of all weight that one user (or row) holds",
@@ -131,6 +156,8 @@ def plain(value: Any) -> Any:
     """The value with every number a Python one, null where it is not finite."""
     if isinstance(value, dict):
         return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
     if isinstance(value, list | tuple):
         return [plain(v) for v in value]
     if isinstance(value, bool | np.bool_):

@@ -6,9 +6,10 @@ n rows, E episodes, N ensemble members, C checks during the fit, G groups, R res
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.stats import t as student
 
 from headrace.journeys.seams import Floats, Integers
-from headrace.ope.intervals import Functional, Term, draw, estimate, ratios
+from headrace.ope.intervals import Z95, Functional, Term, draw, estimate, ratios
 from headrace.ope.transitions import Transitions, returns
 
 BEYOND = 0.02  # of the reachable range: how far outside it a value may lie before it is an alarm
@@ -63,7 +64,8 @@ class FittedQ:
     q: Floats  # (n,) Q(s, a) of the logged action, the mean over the ensemble
     v: Floats  # (n,) E_{a ~ pi} Q(s, a)
     v_next: Floats  # (n,) E_{a ~ pi} Q(s', a); 0 where terminated, NaN where s' is unknown
-    members: Floats  # (N,) each member's value of the policy: their spread is that of the fit, not of the log
+    members: Floats  # (N,) each member's value of the policy
+    fit_error: float | None  # standard error of the value for the users that Q was fitted on; None: one member, unknown
     starts: Integers  # (E,) the initial rows
     group: Integers  # (E,) codes of their users
     groups: int  # G
@@ -100,8 +102,19 @@ class FittedQ:
         return float(self.members.std(ddof=1)) if len(self.members) > 1 else 0.0
 
     def functional(self) -> Functional:
-        """The value as a function of how often each user was drawn; the fitted networks stay as they are."""
-        return ratios([Term(self.v[self.starts], np.ones(len(self.starts)))], self.group, self.groups)
+        """The value as a function of how often each user was drawn as one that begins an episode.
+
+        The networks stay as they are, so the resampled values alone vary far too little; the standard error has the
+        fit's in it. Where that is not known it is infinite: no interval can be given.
+        """
+        starts = ratios([Term(self.v[self.starts], np.ones(len(self.starts)))], self.group, self.groups)
+        of_fit = np.inf if self.fit_error is None else self.fit_error
+
+        def error(counts: Floats) -> Floats:
+            assert starts.error is not None
+            return np.asarray(np.hypot(starts.error(counts), of_fit))
+
+        return Functional(starts.value, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +143,14 @@ def reach(of: Transitions, gamma: float, rewards: tuple[float, float] | None, ho
 
 
 def summary(
-    of: Transitions, q: Floats, v: Floats, v_next: Floats, within: Reach, gamma: float, trace: Trace
+    of: Transitions,
+    q: Floats,
+    v: Floats,
+    v_next: Floats,
+    within: Reach,
+    gamma: float,
+    trace: Trace,
+    fit_error: float | None,
 ) -> FittedQ:
     """What a fit found, from q, v and v_next of its N members at all rows, (N, n) each."""
     members = v[:, of.starts].mean(axis=1)
@@ -144,6 +164,7 @@ def summary(
         v=v,
         v_next=v_next,
         members=members,
+        fit_error=fit_error,
         starts=of.starts,
         group=of.group[of.starts],
         groups=of.groups,
@@ -159,6 +180,16 @@ def summary(
         left_out=int((~known).sum()),
         alarm="the fit diverged" if trace.diverged else alarm(q, v, float(v[of.starts].mean()), within, spread),
     )
+
+
+def error_of_members(values: Floats) -> float | None:
+    """The standard error of a fit from (N,) values of members that each saw other users, drawn again.
+
+    Few members tell it badly, so it is widened by Student's t for N - 1 degrees of freedom over the normal quantile.
+    """
+    if len(values) < 2 or not np.isfinite(values).all():
+        return None
+    return float(values.std(ddof=1) * student.ppf(0.975, len(values) - 1) / Z95)
 
 
 def alarm(q: Floats, v: Floats, value: float, within: Reach, return_spread: float) -> str | None:
@@ -190,7 +221,10 @@ def on_policy(fitted: FittedQ, of: Transitions, gamma: float, resamples: int = 1
     """Compare the estimate of the behaviour policy, `fitted` with its own choices, with its logged return."""
     lengths = np.diff(of.offsets)
     last = of.offsets[1:] - 1
-    observed = returns(of, gamma) + gamma**lengths * np.where(of.truncated[last], fitted.v_next[last], 0.0)
+    goes_on = np.where(of.truncated[last], fitted.v_next[last], 0.0)
+    unseen = np.isnan(goes_on)  # the next state is unknown: the last step's own Q stands for what it began
+    whole = returns(of, gamma) + gamma**lengths * np.where(unseen, 0.0, goes_on)
+    observed = whole + np.where(unseen, gamma ** (lengths - 1) * (fitted.q[last] - of.reward[last]), 0.0)
     known = np.isfinite(observed)
     estimated = fitted.v[fitted.starts]
     if not known.any():

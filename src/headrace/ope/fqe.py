@@ -27,7 +27,7 @@ from headrace.journeys.seams import Integers
 from headrace.learn import updates
 from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.learn.progress import Bar
-from headrace.ope.fitted import FittedQ, Reach, Trace, reach, summary
+from headrace.ope.fitted import FittedQ, Reach, Trace, error_of_members, reach, summary
 from headrace.ope.q_net import QNets
 from headrace.ope.rows import Rows
 from headrace.ope.transitions import Choices, Transitions, cross_fit, returns
@@ -41,7 +41,8 @@ class FQEConfig:
     alpha: float = 5e-4  # weight of the penalty
     gamma: float = 0.95  # discount
     hidden: tuple[int, ...] = (64, 64)  # widths of the layers; empty: linear in state x action, a table if both one-hot
-    ensemble: int = 3  # networks a fold, each with its own start and batches
+    ensemble: int = 5  # networks a fold, each with its own start and batches
+    resampled: bool = True  # each member is fitted on users drawn again: their spread is the fit's standard error
     folds: int = 2  # parts of the users, each valued by networks fitted on the others; 1: no cross-fitting
     learning_rate: float = 1e-3
     batch: int = 128  # rows of an update
@@ -85,7 +86,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "most_steps": 5_000,
         "tolerance": 0.0,
         "initial_states": 5_000,
-        "ensemble": 1,
+        "ensemble": 1,  # so no standard error
         "folds": 1,
         "target_rate": 1.0,
         "average": None,
@@ -117,6 +118,7 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
         OptimiserConfig(learning_rate=config.learning_rate, weight_decay=0.0, clip=None, average=config.average),
     )
     rng = np.random.default_rng([config.seed, 1])
+    parts = _parts(of, train, config, rng)
     some_starts = _some_starts(of, fold, config.initial_states, rng)
     close = config.tolerance * float(np.sqrt(np.mean(returns(of, config.gamma) ** 2)))
     trace = Trace()
@@ -125,7 +127,7 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
             updated = min(config.check_every, config.most_steps - trace.steps)
             loss = 0.0
             try:
-                for batch in _batches(train, config, updated, rng):
+                for batch in _batches(parts, config.batch, updated, rng):
                     loss += _update(q_nets, target, optimiser, rows, batch, within, config) / updated
             except FloatingPointError:  # the weights are left as they were before
                 trace.diverged = True
@@ -139,7 +141,8 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
             trace.converged = trace.at_rest(config.window, close)
     with optimiser.averaged():
         q, v, v_next = rows.everywhere(q_nets, fold, config.ensemble)
-    return summary(of, q, v, v_next, within, config.gamma, trace)
+    fit_error = error_of_members(v[:, of.starts].mean(axis=1)) if config.resampled else None
+    return summary(of, q, v, v_next, within, config.gamma, trace, fit_error)
 
 
 def _update(
@@ -170,12 +173,21 @@ def _update(
     return float(loss.detach().mean())
 
 
-def _batches(train: list[Integers], config: FQEConfig, updated: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def _parts(of: Transitions, train: list[Integers], config: FQEConfig, rng: np.random.Generator) -> list[Integers]:
+    """For each of the N networks the rows it is fitted on, those of a user as often as its member drew the user.
+
+    A member draws once for all folds, so that its value varies as that of one fit to one sample of users would.
+    """
+    if not config.resampled or config.ensemble == 1:
+        return [rows for rows in train for _ in range(config.ensemble)]
+    counts = rng.multinomial(of.groups, np.full(of.groups, 1 / of.groups), size=config.ensemble)  # (E, G)
+    drawn = [np.repeat(rows, member[of.group[rows]]) for rows in train for member in counts]
+    return [part if len(part) else train[i // config.ensemble] for i, part in enumerate(drawn)]
+
+
+def _batches(parts: list[Integers], batch: int, updated: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """(updates, N, B) rows drawn with replacement, for each network from its own part."""
-    drawn = [
-        rows[rng.integers(len(rows), size=(updated, config.batch))] for rows in train for _ in range(config.ensemble)
-    ]
-    return np.stack(drawn, axis=1)
+    return np.stack([rows[rng.integers(len(rows), size=(updated, batch))] for rows in parts], axis=1)
 
 
 def _some_starts(of: Transitions, fold: Integers, most: int, rng: np.random.Generator) -> Integers:

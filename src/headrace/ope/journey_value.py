@@ -28,7 +28,7 @@ from headrace.ope import fqe, linear_q
 from headrace.ope.feedback import Feedback
 from headrace.ope.fitted import FittedQ, OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
-from headrace.ope.intervals import Functional, draw, estimate
+from headrace.ope.intervals import Functional, Term, draw, estimate, ratios
 from headrace.ope.sequential import Episodes, EpisodeWeights, doubly_robust, pdis, weighted_pdis, weights
 from headrace.ope.support import Gate
 from headrace.ope.transitions import Transitions, channel_choices
@@ -43,6 +43,7 @@ class JourneyValue:
     """What a policy is worth over journeys, by estimator; refused ones have value None."""
 
     estimates: dict[str, Estimate]
+    logged: Estimate  # the log's own journeys, by the same discount
     gamma: float
     overlap: EpisodeWeights
     fitted: dict[str, FittedQ]
@@ -129,11 +130,14 @@ def journey_value(
                 f"{o.observed:.4g}, the interval of the difference being {o.low:.3g} to {o.high:.3g}"
             )
         functionals[name] = found.functional(), 1 - config.gamma, doubt
+    discounts: Floats = np.power(config.gamma, episodes.step.astype(np.float64))
+    own_value = ratios([Term(discounts * of.reward, discounts)], of.codes, of.groups)
+    logged = estimate(draw({"logged": own_value}, of.groups, resamples, seed)["logged"], len(of))
     drawn = draw({name: f for name, (f, _, _) in functionals.items()}, steps.groups, resamples, seed)
     estimates = {
         name: _in_steps(estimate(drawn[name], len(of)), scale, why) for name, (_, scale, why) in functionals.items()
     }
-    return JourneyValue(estimates, config.gamma, overlap, fitted, own)
+    return JourneyValue(estimates, logged, config.gamma, overlap, fitted, own)
 
 
 def discount(steps: Transitions) -> float:
@@ -174,7 +178,7 @@ def _in_steps(found: Estimate, scale: float, why: str | None) -> Estimate:
     """The estimate per step, its raw numbers in the diagnostics where it is refused."""
     scaled = {k: v * scale for k, v in found.diagnostics.items()}
     if found.value is None or found.low is None or found.high is None:
-        return replace(found, diagnostics=scaled)
+        return replace(found, diagnostics=scaled, refused=why or found.refused)
     value, low, high = (x * scale for x in (found.value, found.low, found.high))
     if why is None:
         return Estimate(value, low, high, found.n, scaled)

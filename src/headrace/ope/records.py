@@ -13,6 +13,7 @@ from typing import Any
 from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Record, Source, record
 from headrace.journeys.seams import Estimate
+from headrace.ope.journey_value import JourneyValue
 from headrace.ope.valuation import ALL, Valuation, Value
 
 
@@ -36,6 +37,20 @@ def records(found: Valuation, source: Source, settings: Mapping[str, dict[str, A
     for (a, b), differences in found.differences.items():
         at = _with(source, own.get(a, {}))
         made += [_record(at, a, metric(e), estimate, b) for e, estimate in differences.items()]
+    return made
+
+
+def journey_records(
+    found: Mapping[str, JourneyValue], source: Source, settings: Mapping[str, dict[str, Any]] | None = None
+) -> list[Record]:
+    """The values over journeys, and what the log's own journeys brought."""
+    own = settings or {}
+    made: list[Record] = []
+    for name, value in found.items():
+        if not made:
+            made.append(_record(source, "logged", metric("pdis"), value.logged))
+        here = _with(source, own.get(name, {}))
+        made += [_record(here, name, metric(e), estimate) for e, estimate in value.estimates.items()]
     return made
 
 

@@ -20,6 +20,7 @@ from headrace.evaluate.bootstrap import RESAMPLES
 from headrace.journeys.seams import Bools, Estimate, Floats, Integers
 from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
+from headrace.journeys.views import WHOLE
 from headrace.ope import single
 from headrace.ope.feedback import Chances, Feedback, feedback
 from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of
@@ -125,7 +126,7 @@ def value(
     subgroups: Mapping[str, Bools] | None = None,
     gate: Gate | None = None,
     thresholds: single.Thresholds | None = None,
-    steps: int = 50,
+    steps: int = WHOLE,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,

@@ -17,6 +17,7 @@ from headrace.report.value_words import (
     digits_of,
     figure,
     gain_words,
+    journeys_words,
     metric_of,
     refusals,
     sentence,
@@ -47,6 +48,8 @@ def print_values(records: Sequence[Record], account: Mapping[str, Any], console:
             console.print(_others(records, account, valued))
         if len(valued) > 1:
             console.print(_pairs(records, account, valued))
+        if "journeys" in account:
+            console.print(_journeys(records, account, policies))
         if valued and "dm" in account["estimators"]:
             console.print(Text(f"* dm: its interval {UNSURE_OF_DM}", style="dim"))
     else:
@@ -63,8 +66,8 @@ def print_values(records: Sequence[Record], account: Mapping[str, Any], console:
 def _values(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> Table:
     metric = metric_of(account["estimator"])
     made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in ("policy", f"value ({account['estimator']})", "minus logged", "effective steps"):
-        made.add_column(name, no_wrap=True, justify="right" if name == "effective steps" else "left")
+    for name in ("policy", f"value ({account['estimator']})", "minus logged", "effective"):
+        made.add_column(name, no_wrap=True, justify="right" if name == "effective" else "left")
     logged = figure(records, "logged", "value_ips")
     values = {p: figure(records, p, metric) for p in policies}
     over = {p: figure(records, p, metric, "logged") for p in policies}
@@ -103,4 +106,20 @@ def _others(records: Sequence[Record], account: Mapping[str, Any], policies: Seq
     digits = digits_of([r for found in held.values() for r in found])
     for p, found in held.items():
         made.add_row(method_words(p), *(cell(None if r is None else r | {"low": None}, digits) for r in found))
+    return made
+
+
+def _journeys(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> Table:
+    """The values over journeys, what later steps bring included."""
+    names = account["journeys"]["estimators"]
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    made.title, made.title_justify = f"over whole journeys, {journeys_words(account)}", "left"
+    for name in ("policy", *names):
+        made.add_column(name)
+    held = {p: [figure(records, p, metric_of(e)) for e in names] for p in policies}
+    logged = figure(records, "logged", "value_pdis")
+    digits = digits_of([logged, *(r for found in held.values() for r in found)])
+    made.add_row("logged", cell(logged, digits), *[""] * (len(names) - 1))
+    for p, found in held.items():
+        made.add_row(method_words(p), *(cell(r, digits) for r in found))
     return made

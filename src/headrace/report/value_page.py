@@ -17,6 +17,7 @@ from headrace.report.value_words import (
     digits_of,
     figure,
     gain_words,
+    journeys_words,
     metric_of,
     refusals,
     sentence,
@@ -35,6 +36,12 @@ WORDS = {
     "dm": f"a model of the gain alone; as biased as the model, and its interval {UNSURE_OF_DM}",
     "dr": "the model, corrected by weighted surprises; unbiased where either the model or the propensities are right",
     "sndr": "the same with the correction divided by the mean weight",
+    "pdis": "gains weighted by how much likelier the policy is to do all that came before",
+    "wpdis": "the same, each step's weights divided by their sum",
+    "lstdq": "a model of all later gains, linear in what is known and the channel",
+    "sdr": "that model, corrected by weighted surprises",
+    "fqe": "a network's model of all later gains",
+    "cfqe": "the same, kept low where the log has not been: an alarm more than a value",
     "switch-dr": "the same without the correction where weights exceed 10",
 }
 Cells = list[dict[str, str]]
@@ -74,6 +81,7 @@ def values_content(directory: Path, records: Sequence[Record]) -> dict[str, Any]
             for name, c in zip(map(method_words, policies), r["cells"], strict=True)
             if c["title"]
         ],
+        "journeys": _journeys(records, account, policies) if "journeys" in account else None,
         "gates": [_gate(account, p) for p in policies],
         "bars": drawing.all(_bars(account, policies)),
         "propensities": _propensities(account["propensities"]),
@@ -99,6 +107,22 @@ def _cell(r: Record | None, digits: int, sign: bool = False) -> dict[str, str]:
         "tone": TONES.get(said, ""),
         "kind": "",
     }
+
+
+def _journeys(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> dict[str, Any]:
+    """A row an estimator over journeys, and why some are refused."""
+    names = account["journeys"]["estimators"]
+    held = {e: [figure(records, p, metric_of(e)) for p in policies] for e in names}
+    logged = figure(records, "logged", "value_pdis")
+    digits = digits_of([logged, *(r for found in held.values() for r in found)])
+    rows = [{"name": e, "words": WORDS[e], "cells": [_cell(r, digits) for r in found]} for e, found in held.items()]
+    why = [
+        f"{method_words(p)}, {e}: {r['refused']}"
+        for e, found in held.items()
+        for p, r in zip(policies, found, strict=True)
+        if r is not None and r["refused"]
+    ]
+    return {"rows": rows, "logged": cell(logged, digits), "words": journeys_words(account), "refused": why}
 
 
 def _estimates(records: Sequence[Record], account: Mapping[str, Any], policies: Sequence[str]) -> list[dict[str, Any]]:

@@ -145,3 +145,9 @@ def where_words(account: Mapping[str, Any]) -> str:
     """How many rows the figures rest on, and which."""
     of = f" of {account['groups']:,} users" if account["grouped_by"] == "users" else ""
     return f"{account['rows']:,} steps{of}, {account['where']}"
+
+
+def journeys_words(account: Mapping[str, Any]) -> str:
+    """Over which horizon journeys are valued."""
+    gamma = account["journeys"]["gamma"]
+    return f"discounted by {gamma:.3g} a step, as journeys are {1 / (1 - gamma):.3g} steps long"

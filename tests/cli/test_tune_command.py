@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 from pathlib import Path
@@ -165,6 +166,13 @@ def test_a_mistake_is_told_before_any_work(tmp_path: Path, told: Told, words: tu
     assert (code, err.count("\n")) == (2, 1)
     assert wanted in err
     assert not (tmp_path / "study").exists()
+
+
+def test_without_optuna_the_extra_is_named_before_any_work(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    code, err = told("tune", "mtorl", "--data", tmp_path / "none", "--out", tmp_path / "study")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "pip install 'headrace[tune]'" in err
 
 
 def test_a_field_that_is_fixed_and_searched_is_refused(tmp_path: Path, space: Path, told: Told):

@@ -51,6 +51,7 @@ class Tune:
         from headrace.journeys.audit import has_leak
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
+        from headrace.learn.space import propose
         from headrace.learn.tune import TuneConfig, best_of, importances_of, read_trials, tune
         from headrace.report.page import write_page
         from headrace.report.tuning import print_tuning, trial_records
@@ -65,6 +66,7 @@ class Tune:
             space = read_space(self.space, self.method, kind.config_type)
             if fixed & space.keys():
                 raise UserError(f"--set {min(fixed & space.keys())}: {self.space} searches it; leave it out of one")
+        propose(space, [], self.seed)  # that it can be searched, before any work
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if not self.resume:

@@ -42,6 +42,7 @@ from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
+from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention
 from headrace.nn.embed import Inputs
 from headrace.nn.tcn import TCN
@@ -136,6 +137,21 @@ PRESETS: dict[str, dict[str, Any]] = {
         "patience": None,
     },
     "tiny": {"width": 8, "tcn_layers": 1, "decoder_layers": 1, "attention_layers": 1, "heads": 2, "epochs": 2},
+}
+
+SPACE: Space = {  # Table 4, its embedding and hidden size one here; whole journeys too; lambda and mu of Figure 3
+    "batch_size": (32, 64, 128, 256, 512, 1024, 2048),
+    "learning_rate": (1e-2, 5e-3, 1e-3, 5e-4, 1e-4),
+    "dropout": (0.1, 0.2, 0.5),
+    "weight_decay": (0.0, 1e-4, 1e-5, 1e-6),
+    "width": (64, 128, 256, 512, 768),
+    "tcn_layers": (2, 3, 4),
+    "attention_layers": (2, 3, 4),
+    "decoder_layers": (2, 3, 4),
+    "heads": (1, 2, 4, 8),
+    "length": (5, 10, 15, 20, 25, 30, 35, 40, None),
+    "preference_weight": Range(0.0, 2.4),
+    "reward_weight": Range(0.02, 2.0, log=True),  # the paper's ends at 0.2, our default is 1
 }
 
 
@@ -324,6 +340,7 @@ class MTORL:
 
     name = "mtorl"
     presets = PRESETS
+    space = SPACE
     config_type = MTORLConfig
 
     def __init__(self, config: MTORLConfig | None = None):

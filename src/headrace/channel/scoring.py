@@ -54,13 +54,15 @@ def evaluate(
     floors: Sequence[str] | None = None,
     seed: int | None = None,
     progress: Callable[[str], None] | None = None,
+    targets: Sequence[Target] | None = None,
 ) -> Evaluation:
     """Score a method and the floors on a part of its split, or on `other`, a log of the same schema (part "other").
 
     Of `other` only the steps of users that training never saw are scored; where the journeys of the training are gone
     ( `journeys is other` ), the users whose id a split by users would not have put into training.
     Floors are fitted on the split's training steps. `floors` names those wanted; () for none. Metrics carry the
-    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
+    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision;
+    `targets` asks for these alone.
     """
     log = journeys if other is None else other
     source = Source(
@@ -72,7 +74,8 @@ def evaluate(
     )
     records: list[Record] = []
     curves: dict[str, list[dict[str, Any]]] = {}
-    for target, (steps, table) in predict_all(method, journeys, split, part, other, floors, progress).items():
+    predicted = predict_all(method, journeys, split, part, other, floors, progress, targets)
+    for target, (steps, table) in predicted.items():
         found = score(source_of(source, target, method), target.prefix, steps, table, [method.name], seed=split.seed)
         records += found.records
         ours = table[method.name]
@@ -89,6 +92,7 @@ def predict_all(
     other: Journeys | None = None,
     floors: Sequence[str] | None = None,
     progress: Callable[[str], None] | None = None,
+    targets: Sequence[Target] | None = None,
 ) -> dict[Target, tuple[Steps, dict[str, Predicted | str]]]:
     """For each target the steps that `evaluate` scores, and the predictions of the method and of every floor."""
     log = journeys if other is None else other
@@ -108,7 +112,7 @@ def predict_all(
     if not len(rows):
         raise UserError(f"{log.path}: no step to evaluate in part {part}")
     found: dict[Target, tuple[Steps, dict[str, Predicted | str]]] = {}
-    for target in wanted(method, log):
+    for target in wanted(method, log) if targets is None else targets:
         if not target.known(log, rows).any():
             continue
         values = outcome(predictions, target, log, target.known(log, rows))

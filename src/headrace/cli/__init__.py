@@ -19,6 +19,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "data audit": ("data:Audit", "look for leaks between the parts of a split"),
     "data fetch": ("data:Fetch", "where a public data set comes from, and whether your copy is whole"),
     "train": ("train:Train", "fit a method on journeys and leave a run"),
+    "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),

@@ -30,6 +30,7 @@ _NAMES = {
     "MTORLConfig": "headrace.channel.mtorl",
     "measure": "headrace.channel.scoring:evaluate",
     "recommend": "headrace.channel.recommend",
+    "embed": "headrace.channel.embed",
     "Run": "headrace.learn.run",
     "Scenario": "headrace.simulate.scenario",
     "simulate_log": "headrace.simulate.log:simulate",

@@ -87,13 +87,13 @@ def recommend(
 
 
 def check_ending(path: Path) -> None:
-    """UserError for a file that recommendations cannot be written to."""
+    """UserError for a file that a table cannot be written to."""
     if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+        raise UserError(f"{path}: unknown ending {path.suffix!r}; tables are written as .parquet or .csv")
 
 
 def save(table: pl.DataFrame, path: str | Path) -> None:
-    """Write recommendations as parquet or csv, by the file's ending; whole or not at all."""
+    """Write a table as parquet or csv, by the file's ending; whole or not at all."""
     path = Path(path)
     check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)

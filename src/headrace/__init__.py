@@ -28,6 +28,8 @@ _NAMES = {
     "prepare": "headrace.journeys.prepare",
     "MTORL": "headrace.channel.mtorl",
     "MTORLConfig": "headrace.channel.mtorl",
+    "DIN": "headrace.channel.din",
+    "DINConfig": "headrace.channel.din",
     "measure": "headrace.channel.scoring:evaluate",
     "recommend": "headrace.channel.recommend",
     "embed": "headrace.channel.embed",

@@ -41,7 +41,9 @@ def test_it_is_what_the_action_decoder_reads_at_that_step(fitted, tmp_path):
     early = np.arange(journeys.n_steps) % steps < t
     kept = {k: v if len(v) == journeys.n_users else v[early] for k, v in values.items()}
     kept["feature/hour"] = kept["feature/hour"].reshape(-1, t)
-    kept["feature/hour"][:, -1] = values["feature/hour"].reshape(-1, steps)[:, t]  # the next step's context is the last's
+    kept["feature/hour"][:, -1] = values["feature/hour"].reshape(-1, steps)[
+        :, t
+    ]  # the next step's context is the last's
     shorter = small_log(tmp_path / "j", steps=t, change=kept | {"feature/hour": kept["feature/hour"].ravel()})
     values["feature/hour"].reshape(-1, steps)[:, t - 1] = kept["feature/hour"][:, -1]
     values["time"].reshape(-1, steps)[:, t:] -= 1 - 1e-9  # just after the log's last step

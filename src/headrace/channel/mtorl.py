@@ -370,8 +370,8 @@ class MTORL:
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 
-    def check(self, journeys: Journeys) -> None:
-        """Raise UserError where the method cannot learn from a log."""
+    def check(self, journeys: Journeys, split: Split | None = None) -> None:
+        """Raise UserError where the method cannot learn from a log; any split will do."""
         schema = journeys.schema
         if schema.channel is None:
             raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")

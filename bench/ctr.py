@@ -4,8 +4,8 @@
 
 Per sample and seed (a split and an initialisation of its own) MTORL is trained, then four click models on the same
 steps: DIN alone; with the encoder frozen; with it co-trained; and, as a control of equal capacity, co-trained with the
-same encoder untrained and at the full learning rate. AUC and log loss of the click given the channel, differences paired
-over users.
+same encoder untrained and at the full learning rate. AUC and log loss of the click given the channel, differences
+paired over users.
 """
 
 import argparse

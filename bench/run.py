@@ -10,6 +10,8 @@ from pathlib import Path
 PARTS = (
     ["prepare.py"],
     ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ctr.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ctr_world.py", "--seeds", "0", "1", "2", "3", "4"],
     ["paper.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

@@ -170,9 +170,7 @@ def test_an_encoder_is_a_run_of_mtorl(fitted, journeys, tmp_path):
 def test_it_finds_the_channel_that_pays(tmp_path):
     journeys = small_log(tmp_path / "j", users=1000)
     split = by_users(journeys)
-    method = DIN(DINConfig(batch_size=16, learning_rate=4e-3, epochs=8)).fit(
-        journeys, split, tmp_path / "run", progress=False
-    )
+    method = DIN(DINConfig(epochs=8)).fit(journeys, split, tmp_path / "run", progress=False)
     found = method.predict(journeys, split.parts["test"])
     half = np.asarray(journeys.feature("half"))[journeys.user_of_step[found.rows]]
     click = found.reward_by_channel["click"]

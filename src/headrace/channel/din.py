@@ -73,11 +73,11 @@ class DINConfig:
     co_train: bool = False  # whether the encoder learns too
     encoder_rate: float = 0.1  # its learning rate, as a share of the model's
     calibrate: bool = True  # temperature and slopes fitted on validation steps
-    learning_rate: float = 2e-3
+    learning_rate: float = 6e-3
     weight_decay: float = 1e-4
-    batch_size: int = 64  # journeys
-    epochs: int = 40  # at most
-    patience: int | None = 5  # epochs without a better validation loss; None: no early stopping
+    batch_size: int = 32  # journeys
+    epochs: int = 20  # at most
+    patience: int | None = 3  # epochs without a better validation loss; None: no early stopping
     min_count: int = 2  # a category seen less often in training is unknown
     clip: float | None = 1.0  # largest norm of the gradient
     schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate

@@ -62,7 +62,7 @@ def test_the_user_vector_is_equation_3(fitted, journeys):
             weights[1, 5, 2, j] * read.past[1, j] for j in range(1, 6)
         )  # the first step has no step before it
         torch.testing.assert_close(user[1, 5, 2], by_hand)
-        assert not read.there[:, 0].any() and not read.there[0, 5:].any()
+        assert not read.reach[:, :, 0].any() and not read.reach[0, :, 5:].any()
     network.read_candidate._forward_pre_hooks.clear()
 
 

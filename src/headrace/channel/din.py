@@ -2,7 +2,7 @@
 
     e_j  = embedding of a past step: its channel, context, gains and cost, and what was known of it before
     v_A  = embedding of the candidate: its channel, and what is known of the step
-    v_U(A) = sum_j a(e_j, v_A) e_j                the local activation unit, its weights not softmaxed   (3)
+    v_U(A) = sum_j a(e_j, v_A) e_j      the local activation unit, its weights not softmaxed   (3)
     out  = MLP(concat(v_U(A), v_A, the user's profile and statistics [, the state of a pre-trained encoder]))
 
 One MLP gives each candidate a score and the gains and cost it should bring. Softmax over the scores of all channels is
@@ -13,7 +13,8 @@ Where this departs from the paper: steps hold channels, not goods; a(.) reads e,
 Figure 2 draws the outer one; PReLU stands for Dice; weight decay for mini-batch aware regularisation, which is for
 tables of many millions of ids. A candidate without a channel is the unknown one: the prediction before the decision.
 
-B journeys, T steps, C candidates, M channels, D width, H hidden width of the unit, R reward outputs, n labelled steps.
+B journeys, T steps, J past steps, C candidates, M channels, D width, H hidden width of the unit, R reward outputs,
+n labelled steps.
 """
 
 import dataclasses
@@ -113,8 +114,14 @@ class Read(NamedTuple):
 
     step: Tensor  # (B, T, hidden) the MLP's first layer of all that is no candidate
     past: Tensor  # (B, T, D) e_j of the step before each
-    there: Tensor  # (B, T) whether there was a step before
+    reach: Tensor  # (B, T, T) which of them a step may read
     before: Tensor | None  # (B, T, 1, D) the candidate's part that every channel shares
+
+    def at(self, steps: Tensor) -> "Read":
+        """One step of each journey, (B,): the same with T = 1, but for the past."""
+        rows = torch.arange(len(steps), device=steps.device)
+        before = None if self.before is None else self.before[rows, steps][:, None]
+        return Read(self.step[rows, steps][:, None], self.past, self.reach[rows, steps][:, None], before)
 
 
 class Network(nn.Module):
@@ -173,20 +180,21 @@ class Network(nn.Module):
             before = self.read_before(self.before(*g.before.of(ids, numbers)))
             past = past + F.pad(before, (0, 0, 1, -1))  # what was known of the step before when it was decided
             before = before[:, :, None]
-        return Read(self.read_step(x), past, mask & (ids[..., g.channel] >= FIRST), before)
+        now = torch.arange(mask.shape[1], device=mask.device)
+        there = mask & (ids[..., g.channel] >= FIRST)  # whether there was a step before
+        reach = there[:, None] & (now <= now[:, None])  # step t reads what the step before it and earlier ones brought
+        return Read(self.read_step(x), past, reach, before)
 
     def score(self, read: Read, candidate: Tensor, context: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(B, T, C, 1 + R): a score and the reward's outputs for candidate channels, ids (C,) or (B, T, C)."""
-        B, T, D = read.past.shape
+        B, T, D = len(read.step), read.step.shape[1], read.past.shape[-1]
         v = self.channel(candidate)  # (C, D) or (B, T, C, D)
         v = v.expand(B, 1, *v.shape) if v.dim() == 2 else v
         if read.before is not None:
             v = v + read.before
         if context is not None and self.read_context is not None:
             v = v + self.read_context(self.context(*context))[:, :, None]
-        now = torch.arange(T, device=v.device)
-        reach = read.there[:, None, :] & (now <= now[:, None])  # (B, T, T): step t reads what steps before it brought
-        weights = self.activate(read.past, v) * reach[:, :, None]  # (B, T, C, T)
+        weights = self.activate(read.past, v) * read.reach[:, :, None]  # (B, T, C, J)
         user = (weights.flatten(1, 2) @ read.past).view(B, T, -1, D)  # equation (3)
         h = read.step[:, :, None] + self.read_candidate(torch.cat([user, v.expand_as(user)], dim=-1))
         h = self.dropout(self.bends[0](h))
@@ -484,8 +492,8 @@ class DIN:
         with torch.no_grad():
             for k in range(0, max(len(histories), 1), self.config.batch_size):
                 piece = [tensor[k : k + self.config.batch_size] for tensor in encoded]
-                last = piece[2].sum(dim=1) - 1
-                every = network.score(network(*piece), network.candidates())[torch.arange(len(last)), last]
+                last = network(*piece).at(piece[2].sum(dim=1) - 1)
+                every = network.score(last, network.candidates())[:, 0]
                 for name, output in split_heads(every).items():
                     found.setdefault(name, []).append(output.cpu().numpy())
         return {name: np.concatenate(parts) for name, parts in found.items()}

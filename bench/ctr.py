@@ -46,6 +46,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args()
     TABLES.mkdir(parents=True, exist_ok=True)
+    made = environment()
     records: list[Record] = []
     seconds: dict[str, list[float]] = {}
     for sample in given.samples:
@@ -57,8 +58,7 @@ def main() -> None:
                 found += one(journeys, seed, Path(scratch) / str(seed), seconds)
         records += found + (aggregate(found) if len(given.seeds) > 1 else [])
     save(records, TABLES / "ctr.json")
-    words = " ".join(sys.argv[1:])
-    made = environment()
+    words = f"--samples {' '.join(given.samples)} --seeds {' '.join(map(str, given.seeds))}"
     kept = [r for r in records if r["against"] is None or (r["method"], r["against"]) in shown()]
     parts = [markdown(table) for table in results_tables(kept)]
     spent = ", ".join(f"{name} {np.mean(values):.0f} s" for name, values in seconds.items())

@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--visitors", type=int, default=8000, help="of the A/B test, both arms together")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args()
-    started = time.perf_counter()
+    started, made = time.perf_counter(), environment()
     scenario = Scenario.load(given.world)
     records: list[Record] = []
     for seed in given.seeds:
@@ -67,11 +67,11 @@ def main() -> None:
         records += aggregate(records)
     TABLES.mkdir(parents=True, exist_ok=True)
     save(records, TABLES / "ctr-world.json")
-    made = environment()
     last = None if len(given.seeds) > 1 else given.seeds[0]
+    words = f"--users {given.users} --visitors {given.visitors} --seeds {' '.join(map(str, given.seeds))}"
     text = table([r for r in records if r["seed"] == last]) + (
         f"\n\nn: {'exposures, users' if last is not None else 'of the first seed'}. "
-        f"`python bench/ctr_world.py {' '.join(sys.argv[1:])}`, commit {(made['commit'] or 'unknown')[:12]}, "
+        f"`python bench/ctr_world.py {words}`, commit {(made['commit'] or 'unknown')[:12]}, "
         f"{made['machine']['cores']} cores ({made['machine']['processor']}); {time.perf_counter() - started:.0f} s.\n"
     )
     (TABLES / "ctr-world.md").write_text(text, encoding="utf-8")

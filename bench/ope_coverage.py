@@ -1,6 +1,6 @@
 """Does the gate let through what it should? Intervals of accepted and of refused estimates against the world's truth.
 
-    python bench/ope_coverage.py --part check --logs 300 --out docs/tables/ope-coverage.json
+    python bench/ope_coverage.py --part check --logs 300 --out docs/tables/ope-coverage.md
 
 Logs of the world's variants with overlap from excellent to none: the policy that logged and the one to be valued prefer
 channels by what is seen of a user and the hour, more or less sharply, more or less alike; some logs never use a channel
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_by import made_by
 from rich.console import Console
 from rich.progress import Progress
 from scipy.special import softmax
 
-from headrace.ope.estimate import Candidate, value
 from headrace.ope.single import ESTIMATORS
+from headrace.ope.valuation import Candidate, value
 from headrace.simulate.ads import AdsWorld, Context
 from headrace.simulate.calibrate import variants
 from headrace.simulate.draws import Floats
@@ -154,12 +155,19 @@ def summary(rows: list[dict[str, Any]]) -> str:
             f"| {np.mean([holds(r, e) for r in refused]):.1%} | {len(fine)} "
             f"| {np.mean([r['refused'] is None for r in fine]):.1%} | {bias:+.1%} |"
         )
-    lines += ["", "| effective users | logs | accepted | " + " | ".join(HONEST) + " |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "Among the accepted of each band (all of a band where none was):",
+        "",
+        "| effective users | logs | accepted | " + " | ".join(HONEST) + " |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for low, high in pairwise(BANDS):
         band = [r for r in rows if low <= r["ess_groups"] < high]
         if band:
-            shares = [np.mean([holds(r, e) for r in band]) for e in HONEST]
             accepted = sum(r["refused"] is None for r in band)
+            counted = [r for r in band if r["refused"] is None] or band
+            shares = [np.mean([holds(r, e) for r in counted]) for e in HONEST]
             name = f"{low:g} to {high:g}" if high < np.inf else f"{low:g} and more"
             lines.append(f"| {name} | {len(band)} | {accepted} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
     return "\n".join(lines)
@@ -169,7 +177,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--part", choices=("set", "check"), default="check")
     arguments.add_argument("--logs", type=int, default=300)
-    arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--out", type=Path, help="the table, as Markdown")
+    arguments.add_argument("--rows", type=Path, help="every log, as JSON")
     given = arguments.parse_args()
     every = sorted(variants(Scenario.load("ads")).items())
     scenarios = [named for i, named in enumerate(every) if i % 2 == (given.part == "check")]
@@ -180,9 +189,11 @@ def main() -> None:
             rows.append(one(*scenarios[i % len(scenarios)], first + i))
     print(summary(rows))
     if given.out:
-        given.out.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n", encoding="utf-8")
-        head = f"{given.logs} logs, part {given.part}: {', '.join(name for name, _ in scenarios)}\n\n"
-        given.out.with_suffix(".md").write_text(head + summary(rows) + "\n", encoding="utf-8")
+        told = f"{given.logs} logs of the variants {', '.join(name for name, _ in scenarios)}. "
+        told += made_by(f"python bench/ope_coverage.py --part {given.part} --logs {given.logs}")
+        given.out.write_text(f"{summary(rows)}\n\n{told}\n", encoding="utf-8")
+    if given.rows:
+        given.rows.write_text("[\n" + ",\n".join(json.dumps(r) for r in rows) + "\n]\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import venv
 from pathlib import Path
 
 import numpy as np
+from made_by import made_by
 
 import headrace
 from headrace.ope.feedback import feedback
@@ -85,7 +86,8 @@ def main() -> None:
                 lines.append(f"| {campaign} | {name} | {ours:.9f} | {theirs:.9f} | {abs(ours - theirs):.1e} |")
     print("\n".join(lines))
     if given.out:
-        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        told = made_by(f"python bench/ope_obp.py {given.data}")
+        given.out.write_text("\n".join(lines) + f"\n\n{told}\n", encoding="utf-8")
     if worst > TOLERANCE:
         sys.exit(f"the estimates differ by {worst:.1e}, more than {TOLERANCE:g}")
 

@@ -7,8 +7,10 @@
     model = headrace.MTORL().fit(journeys, split, "runs/first")
     scores = headrace.measure(model, journeys, split)
     chosen = headrace.recommend(model, journeys)
+    worth = headrace.ope.estimate(model.policy(), journeys, split.rows("test"))
 
-Names are imported when they are first used, so that `import headrace` is quick. None is that of a room (a package).
+Names are imported when they are first used, so that `import headrace` is quick. None is that of a room (a package) but
+`ope`, which is the room itself and has names of its own.
 """
 
 import importlib
@@ -41,6 +43,8 @@ __all__ = [*_NAMES, "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "ope":
+        return importlib.import_module("headrace.ope")
     if name not in _NAMES:
         raise AttributeError(f"module 'headrace' has no attribute {name!r}")
     module, _, attribute = _NAMES[name].partition(":")
@@ -48,4 +52,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*__all__, "ope"])

@@ -20,6 +20,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "data fetch": ("data:Fetch", "where a public data set comes from, and whether your copy is whole"),
     "train": ("train:Train", "fit a method on journeys and leave a run"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
+    "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),

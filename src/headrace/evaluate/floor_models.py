@@ -34,7 +34,7 @@ def fit_logistic(
     train: Table, labels: Labels, validation: Table, validation_labels: Labels, kind: Kind, classes: int, seed: int
 ) -> Predict:
     """Logistic regression (ridge regression where the gain is continuous) on one-hot and standardised inputs."""
-    encode = _inputs(train)
+    encode = linear_inputs(train)
     x, x_validation = encode(train), encode(validation)
     best: tuple[float, Callable[[NDArray[np.float32]], Floats]] | None = None
     for penalty in PENALTIES:
@@ -168,7 +168,7 @@ def _number(column: Column) -> Floats:
     return np.log1p(np.maximum(column.values, 0)) if column.kind == "count" else column.values
 
 
-def _inputs(train: Table) -> Callable[[Table], NDArray[np.float32]]:
+def linear_inputs(train: Table) -> Callable[[Table], NDArray[np.float32]]:
     """Fit the encoding for linear models: one-hot categories, standardised numbers, a flag where some are missing."""
     frequent = {name: _frequent(c, ONE_HOT) for name, c in train.items() if c.kind == "category"}
     scale: dict[str, tuple[float, float, bool]] = {}

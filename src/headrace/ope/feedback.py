@@ -15,7 +15,7 @@ import numpy as np
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools, ChannelPolicy, Floats, Integers
 from headrace.journeys.store import Journeys
-from headrace.journeys.views import histories
+from headrace.journeys.views import WHOLE, histories
 from headrace.ope.intervals import groups_of
 
 AT_ONCE = 4_096  # histories that a policy is asked for together
@@ -62,7 +62,7 @@ def feedback(
     reward: Floats,
     propensity: Floats,
     select: Floats | None = None,
-    steps: int = 50,
+    steps: int = WHOLE,
     seed: int = 0,
 ) -> Feedback:
     """Put together the feedback of these rows; `reward`, `propensity` and `select` are (n,), one value a row.
@@ -112,7 +112,7 @@ def probabilities(
     policy: ChannelPolicy,
     journeys: Journeys,
     rows: Integers,
-    steps: int = 50,
+    steps: int = WHOLE,
     progress: Callable[[str], None] | None = None,
 ) -> Floats:
     """(n, M) what a policy would do at each row, asked with the history that it would have had there."""

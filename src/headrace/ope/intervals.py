@@ -82,8 +82,8 @@ def ratios(terms: Sequence[Term], codes: Integers, groups: int) -> Functional:
             slope = signs / sums[:, 1::2]  # (R, J), of the numerators
             a = np.empty_like(sums)
             a[:, ::2], a[:, 1::2] = slope, -slope * sums[:, ::2] / sums[:, 1::2]
-        twice = np.where(first == second, 1.0, 2.0)
-        variance = (a[:, first] * a[:, second] * squares * twice).sum(axis=1)
+            twice = np.where(first == second, 1.0, 2.0)
+            variance = (a[:, first] * a[:, second] * squares * twice).sum(axis=1)
         out: Floats = np.sqrt(np.maximum(variance, 0.0) * groups / max(groups - 1, 1))
         return out
 
@@ -125,7 +125,11 @@ def estimate(drawn: Drawn, n: int) -> Estimate:
     if drawn.errors is None:
         found["standard_error"] = float(finite.std(ddof=1))
     else:
-        error = found["standard_error"] = float(drawn.errors[0])
+        error = float(drawn.errors[0])
+        if not np.isfinite(error):
+            why = "a single fit does not tell how far it may be off: no interval can be given"
+            return Estimate(None, None, None, n, {"raw_value": value} | found, why)
+        found["standard_error"] = error
         low, high = _studentised(value, error, drawn)
         if not np.isfinite(low + high):
             return Estimate(
@@ -147,7 +151,9 @@ def _studentised(value: float, error: float, drawn: Drawn) -> tuple[float, float
     with np.errstate(invalid="ignore", divide="ignore"):
         t = np.where(distance == 0, 0.0, distance / drawn.errors[1:])
     t = t[~np.isnan(t)]
-    if error == 0 or not len(t):
+    if error == 0:
         return value, value
+    if not len(t):
+        return -np.inf, np.inf
     below, above = np.percentile(t, (2.5, 97.5), method="closest_observation")
     return float(value - max(above, Z95) * error), float(value - min(below, -Z95) * error)

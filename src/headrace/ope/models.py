@@ -36,18 +36,34 @@ def reward_model(
     progress: Progress | None = None,
 ) -> Floats:
     """(n, M) the gain to be expected of each channel at each row; `reward` (n,), `codes` (n,) groups."""
-    kind: Kind = "binary" if np.isin(reward, (0.0, 1.0)).all() else "continuous"
-    table = given(known_before(journeys, rows), "channel")
+    table = known_before(journeys, rows)
     m = len(journeys.channels)
     q = np.zeros((len(rows), m))
-    for fold, (fit, stop, held) in enumerate(_folds(codes, folds, seed)):
+    for fold, (learn, stop, held) in enumerate(_folds(codes, folds, seed)):
         _tell(progress, f"gain model: fold {fold + 1} of {folds}")
-        predict = fit_trees(_at(table, fit), reward[fit], _at(table, stop), reward[stop], kind, 0, seed)
-        there = _at(table, held)
-        for channel in range(m):
-            chosen = replace(there["step/channel"], values=np.full(len(held), float(channel)))
-            q[held, channel] = predict(there | {"step/channel": chosen})
+        predict = fit_gain(_at(table, learn), reward[learn], _at(table, stop), reward[stop], m, seed)
+        q[held] = predict(_at(table, held))
     return q
+
+
+def fit_gain(
+    train: Table, reward: Floats, stop: Table, stop_reward: Floats, channels: int, seed: int = 0
+) -> Callable[[Table], Floats]:
+    """Trees of the reward given the channel, as a function from a table to the gain of each channel, (n, M)."""
+    both = np.concatenate([reward, stop_reward])
+    kind: Kind = "binary" if np.isin(both, (0.0, 1.0)).all() else "continuous"
+    predict = fit_trees(given(train, "channel"), reward, given(stop, "channel"), stop_reward, kind, 0, seed)
+
+    def gains(table: Table) -> Floats:
+        seen = given(table, "channel")
+        n = len(seen["step/channel"].values)
+        by_channel = [
+            predict(seen | {"step/channel": replace(seen["step/channel"], values=np.full(n, float(channel)))})
+            for channel in range(channels)
+        ]
+        return np.stack(by_channel, axis=1)
+
+    return gains
 
 
 def propensity_model(

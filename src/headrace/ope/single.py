@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headrace.errors import unknown
-from headrace.journeys.seams import Floats
+from headrace.journeys.seams import Bools, Floats
 from headrace.ope.feedback import Feedback
 from headrace.ope.intervals import Functional, Term, ratios
 
@@ -63,9 +63,10 @@ def terms(name: str, of: Feedback, q: Floats | None = None, thresholds: Threshol
     return [Term(s * (expected + np.where(w <= cut.switch, w, 0.0) * surprise), s)]
 
 
-def logged(of: Feedback) -> list[Term]:
-    """The mean gain of the log itself, at every row, selected or not."""
-    return [Term(of.reward, np.ones(len(of)))]
+def logged(of: Feedback, rows: Bools | None = None) -> list[Term]:
+    """The mean gain of the log itself, selected or not, at every row or at some, (n,)."""
+    here = np.ones(len(of)) if rows is None else rows.astype(np.float64)
+    return [Term(here * of.reward, here)]
 
 
 def functional(parts: Sequence[Term], of: Feedback) -> Functional:

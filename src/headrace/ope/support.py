@@ -20,6 +20,7 @@ class Gate:
     """What an estimate must pass."""
 
     least_ess: float = 100.0  # effective number of users (rows without users): below, a few of them decide
+    near_log: float = 0.8  # share of the log's own effective users that the weights leave: more of it passes always
     least_gains: float = 5.0  # effective number of users whose gains, times weights, make the value
     largest_share: float = 0.2  # of all weight that one user may hold
     weight_distance: float = 3.0  # standard errors that the mean weight may lie from 1
@@ -35,6 +36,7 @@ class Support:
     groups: int
     ess: float  # effective sample size in rows: (sum w)^2 / sum w^2
     ess_groups: float  # the same of the groups' total weights
+    ess_logged: float  # the same with all weights one: journeys differ in length
     ess_gains: float  # the same of the groups' total weighted gains
     largest_weight: float
     largest_share: float  # of all weight, held by one group
@@ -65,6 +67,7 @@ def support(of: Feedback, gate: Gate | None = None) -> Support:
         groups=of.groups,
         ess=_effective(w),
         ess_groups=_effective(by_group),
+        ess_logged=_effective(chances_by_group.astype(np.float64)),
         ess_gains=_effective(np.abs(gains_by_group)),
         largest_weight=float(w.max(initial=0.0)),
         largest_share=float(by_group.max(initial=0.0) / total) if total > 0 else np.nan,
@@ -95,7 +98,7 @@ def _reason(of: Support, selected: float, gate: Gate) -> str | None:
             f"no support: {of.never_logged:.0%} of the policy's decisions are channels that the log never chose "
             f"(at most {gate.never_logged:.0%} pass)"
         )
-    if of.ess_groups < gate.least_ess:
+    if of.ess_groups < min(gate.least_ess, gate.near_log * of.ess_logged):
         return (
             f"too little overlap: the weights leave an effective sample of {of.ess_groups:.1f} users or rows "
             f"out of {of.groups:,} (at least {gate.least_ess:g} pass); largest weight {of.largest_weight:,.4g}"
@@ -125,7 +128,7 @@ def _needed(of: Support, feedback: Feedback, gate: Gate) -> str:
     m = feedback.policy.shape[1]
     rows_a_group = of.n / max(of.groups, 1)
     share = min(1.0, m * gate.least_ess * max(rows_a_group, 1.0) / of.n)  # E_b[w^2] <= M / share
-    text = f"a log of this size whose policy gives {share:.1%} of its decisions to all channels alike would do"
+    text = f"a log of this size whose policy gives {share:.1%} of its decisions to all channels alike"
     lacking = max(gate.least_ess / max(of.ess_groups, 1e-9), gate.least_gains / max(of.ess_gains, 1e-9))
     if 1 < lacking < 1e6 and of.never_logged <= gate.never_logged:
         text += f"; or about {of.n * lacking:,.0f} rows like these"

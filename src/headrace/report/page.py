@@ -1,24 +1,24 @@
 """write_page: a run's directory -> one report.html that opens offline, without a script, on paper and on a phone.
 
 Reads the plain files that stand there and leaves out the section of any that does not: results.json, metrics.jsonl,
-calibration.json, summary.json, audit.json, config.json, manifest.json. Equal files give equal bytes.
+calibration.json, summary.json, audit.json, config.json, manifest.json. Where ope.json stands among them the page is
+that of a valuation (value_page.py). Equal files give equal bytes.
 """
 
 import json
-import re
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from headrace.errors import UserError
 from headrace.report import figures, journey_figures, render
 from headrace.report.names import PROTOCOLS, direction, is_floor, method_words, setting_words, target, target_words
+from headrace.report.parts import Drawing, listed, provenance, read
 from headrace.report.records import Record, by_target, groups, headline_settings, load, of_group, settle
 from headrace.report.standing import Standing, answer, headlines
 from headrace.report.table import results_tables
+from headrace.report.template import template
+from headrace.report.value_page import ACCOUNT, values_content
 
 ANSWERS = {
     "yes": (
@@ -61,7 +61,11 @@ def write_page(directory: str | Path, out: str | Path | None = None) -> Path:
     if not any((directory / name).is_file() for name in FILES):
         raise UserError(f"{directory}: nothing to report, expected {FILES[0]} or {FILES[1]}; give a run's directory")
     records = load(directory / "results.json") if (directory / "results.json").is_file() else []
-    text = _template().render(_content(directory, records))
+    text = (
+        template("value.html").render(values_content(directory, records))
+        if (directory / ACCOUNT).is_file()
+        else template("page.html").render(_content(directory, records))
+    )
     out = Path(out) if out is not None else directory / "report.html"
     beside = out.with_name(f".{out.name}.part")
     beside.write_text(text, encoding="utf-8", newline="\n")
@@ -69,30 +73,18 @@ def write_page(directory: str | Path, out: str | Path | None = None) -> Path:
     return out
 
 
-def _template() -> jinja2.Template:
-    source = files("headrace.report").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.from_string(source)
-
-
 def _content(directory: Path, records: list[Record]) -> dict[str, Any]:
-    config = _read(directory / "config.json", dict)
-    manifest = _read(directory / "manifest.json", dict)
-    summary = _read(directory / "summary.json", dict)
-    calibration = _read(directory / "calibration.json", dict)
-    drawing = _Drawing()
+    config = read(directory / "config.json", dict)
+    manifest = read(directory / "manifest.json", dict)
+    summary = read(directory / "summary.json", dict)
+    calibration = read(directory / "calibration.json", dict)
+    drawing = Drawing()
     learnt = list(dict.fromkeys(method_words(r["method"]) for r in records if not is_floor(r["method"])))
     if not learnt and config.get("method"):
         learnt = [method_words(str(config["method"]))]
     data = list(dict.fromkeys(str(r["dataset"]) for r in records)) or [str(summary.get("dataset", "a log"))]
     return {
-        "title": f"{_listed(learnt) or 'Journeys'} on {_listed(data)}",
+        "title": f"{listed(learnt) or 'Journeys'} on {listed(data)}",
         "groups": [_group(records, group, drawing) for group in groups(records)],
         "sweeps": _sweeps(records, drawing),
         "training": drawing.all(figures.training_curves(_lines(directory / "metrics.jsonl"))),
@@ -101,29 +93,15 @@ def _content(directory: Path, records: list[Record]) -> dict[str, Any]:
         ),
         "journeys": _journeys(summary),
         "journey_figures": drawing.all(journey_figures.journey_figures(summary)),
-        "audit": [f | {"tone": TONES.get(f["verdict"], "")} for f in _read(directory / "audit.json", list)],
-        "provenance": _provenance(records, config, manifest, summary),
+        "audit": [f | {"tone": TONES.get(f["verdict"], "")} for f in read(directory / "audit.json", list)],
+        "provenance": provenance(records, config, manifest, summary),
         "config": json.dumps({k: v for k, v in config.items() if k != "out"}, indent=2, ensure_ascii=False)
         if config
         else "",
     }
 
 
-class _Drawing:
-    """Charts to SVG, each with ids of its own."""
-
-    def __init__(self) -> None:
-        self.drawn = 0
-
-    def all(self, charts: Iterable[Any]) -> list[str]:
-        made = []
-        for chart in charts:
-            self.drawn += 1
-            made.append(figures.svg(chart, f"f{self.drawn}"))
-        return made
-
-
-def _group(records: list[Record], group: tuple[str, str, str], drawing: _Drawing) -> dict[str, Any]:
+def _group(records: list[Record], group: tuple[str, str, str], drawing: Drawing) -> dict[str, Any]:
     """Everything said of one dataset, protocol and part: the headline, the tables, the dots."""
     mine = of_group(records, group)
     measures = settle(headline_settings(r for r in mine if r["against"] is None))
@@ -180,7 +158,7 @@ def _dots(measures: Sequence[Record], mine: list[Record], name: str) -> Iterable
             yield figures.metric_dots(mine, metric)
 
 
-def _sweeps(records: list[Record], drawing: _Drawing) -> list[dict[str, Any]]:
+def _sweeps(records: list[Record], drawing: Drawing) -> list[dict[str, Any]]:
     """A chart for every setting that takes more than one value and each headline metric measured under it."""
     made = []
     for group in groups(records):
@@ -212,43 +190,6 @@ def _journeys(summary: dict[str, Any]) -> list[tuple[str, str]]:
     elif span:
         facts.append(("time", str(span)))
     return facts
-
-
-def _provenance(
-    records: list[Record], config: dict[str, Any], manifest: dict[str, Any], summary: dict[str, Any]
-) -> list[Any]:
-    """Where the figures come from; a run's own folder is left out, so that equal runs give equal pages."""
-    seeds = sorted({r["seed"] for r in records if r["seed"] is not None}, key=str)
-    prints = manifest.get("provenance", {})
-    command = manifest.get("command", "")
-    command = " ".join(map(str, command)) if isinstance(command, list) else str(command)
-    facts = [
-        ("data fingerprint", prints.get("data_fingerprint") or summary.get("fingerprint")),
-        ("split fingerprint", prints.get("split_fingerprint")),
-        ("seed", ", ".join(map(str, seeds)) or config.get("seed")),
-        ("version", manifest.get("version")),
-        ("commit", manifest.get("commit")),
-        ("command", re.sub(r"--out[ =]\S+", "--out RUN", command)),
-    ]
-    return [(name, str(value)) for name, value in facts if value not in (None, "")]
-
-
-def _listed(words: Sequence[str]) -> str:
-    words = [*words[:3], f"{len(words) - 3} more"] if len(words) > 4 else list(words)
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def _read(path: Path, kind: type) -> Any:
-    """A JSON file's value, empty where there is no such file."""
-    if not path.is_file():
-        return kind()
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error}); make it again with the command that wrote it") from None
-    if not isinstance(value, kind):
-        raise UserError(f"{path}: expected a {kind.__name__}, found a {type(value).__name__}; make it again")
-    return value
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

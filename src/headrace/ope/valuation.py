@@ -1,4 +1,4 @@
-"""estimate: what a policy is worth by a log of another one, beside what the log itself was worth; or why nobody knows.
+"""What a policy is worth by a log of another one, beside what the log itself was worth; or why nobody knows.
 
     headrace.ope.estimate(policy, journeys)
 
@@ -11,6 +11,7 @@ n rows, M channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from headrace.evaluate.bootstrap import RESAMPLES
 from headrace.journeys.seams import Bools, Estimate, Floats, Integers
 from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
+from headrace.journeys.views import WHOLE
 from headrace.ope import single
 from headrace.ope.feedback import Chances, Feedback, feedback
 from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of
@@ -124,7 +126,7 @@ def value(
     subgroups: Mapping[str, Bools] | None = None,
     gate: Gate | None = None,
     thresholds: single.Thresholds | None = None,
-    steps: int = 50,
+    steps: int = WHOLE,
     resamples: int = RESAMPLES,
     seed: int = 0,
     progress: Progress | None = None,
@@ -150,43 +152,43 @@ def value(
         name: feedback(journeys, rows, c.chances, reward, chance, c.select, steps, seed)
         for name, c in candidates.items()
     }
+    alike = np.full((len(rows), len(journeys.channels)), 1 / len(journeys.channels))
+    base = feedback(journeys, rows, alike, reward, chance, None, steps, seed)
     q = None
-    if set(estimators) & set(single.MODELLED):
+    if of and set(estimators) & set(single.MODELLED):
         q = reward_model(journeys, rows[known], reward[known], codes, seed, progress=progress)
     wanted: dict[str, Functional] = {}
     parts = {ALL: np.ones(len(rows), dtype=np.bool_)} | dict(subgroups or {})
     for part, mask in parts.items():
+        everybody = single.logged(base, mask[known])
+        wanted[f"{part}/logged"] = single.functional(everybody, base)
         for name, whole in of.items():
             here = whole.within(mask[known])
-            ours = {e: single.terms(e, here, q, thresholds) for e in estimators}
-            everybody = single.logged(replace(here, select=mask[known].astype(np.float64)))
-            theirs = [Term(here.select * here.reward, here.select)]
-            wanted[f"{part}/logged"] = single.functional(everybody, here)
-            for e, terms in ours.items():
+            as_logged = [Term(here.select * here.reward, here.select)]
+            for e in estimators:
+                terms = single.terms(e, here, q, thresholds)
                 wanted[f"{part}/{name}/{e}"] = single.functional(terms, here)
                 wanted[f"{part}/{name}/{e}/over"] = single.difference(terms, everybody, here)
                 if candidates[name].select is not None:
-                    wanted[f"{part}/{name}/{e}/channel"] = single.difference(terms, theirs, here)
+                    wanted[f"{part}/{name}/{e}/channel"] = single.difference(terms, as_logged, here)
             if candidates[name].select is not None:
-                wanted[f"{part}/{name}/selection"] = single.difference(theirs, everybody, here)
-    names = list(of)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :] if paired else ():
-            for e in estimators:
-                two = single.difference(
-                    single.terms(e, of[a], q, thresholds), single.terms(e, of[b], q, thresholds), of[a]
-                )
-                wanted[f"difference/{a}/{b}/{e}"] = two
+                wanted[f"{part}/{name}/selection"] = single.difference(as_logged, everybody, here)
+    pairs = list(combinations(of, 2)) if paired else []
+    for a, b in pairs:
+        for e in estimators:
+            ours, theirs = (single.terms(e, of[name], q, thresholds) for name in (a, b))
+            wanted[f"difference/{a}/{b}/{e}"] = single.difference(ours, theirs, of[a])
     if progress is not None:
         progress(f"{len(wanted)} intervals over {groups:,} groups")
     drawn = draw(wanted, groups, resamples, seed)
-    return _collect(candidates, of, parts, known, drawn, estimators, logged_with, gate)
+    return _collect(candidates, of, parts, pairs, known, drawn, estimators, logged_with, gate)
 
 
 def _collect(
     candidates: Mapping[str, Candidate],
     of: Mapping[str, Feedback],
     parts: Mapping[str, Bools],
+    pairs: Sequence[tuple[str, str]],
     known: Bools,
     drawn: Mapping[str, Drawn],
     estimators: Sequence[str],
@@ -218,11 +220,10 @@ def _collect(
                 {e: judged(f"{part}/{name}/{e}/channel") for e in estimators} if selects else {},
             )
     differences: dict[tuple[str, str], dict[str, Estimate]] = {}
-    for key, found in drawn.items():
-        if key.startswith("difference/"):
-            _, a, b, e = key.split("/")
-            why = refusals[ALL, a] or refusals[ALL, b]
-            differences.setdefault((a, b), {})[e] = refuse(estimate_of(found, int(known.sum())), why)
+    for a, b in pairs:
+        why = refusals[ALL, a] or refusals[ALL, b]
+        found = {e: estimate_of(drawn[f"difference/{a}/{b}/{e}"], int(known.sum())) for e in estimators}
+        differences[a, b] = {e: refuse(estimate, why) for e, estimate in found.items()}
     return Valuation(logged, values, differences, logged_with, {name: f.weight for name, f in of.items()})
 
 

@@ -1,0 +1,71 @@
+"""Offline-RL losses as plain functions, tensors in and loss out, and the slow target network. No method lives here.
+
+N networks (any number of leading dimensions, none included), B rows, k actions a row. A loss is the mean over the rows:
+(..., B) -> (...); the sum over networks trained side by side gives each its own gradient. Losses are to be made small:
+Zhang et al. 2022 print argmax in (10) and Algorithm 2, which would drive Q away from its target; it is argmin.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def expected_value(q: Tensor, weights: Tensor) -> Tensor:
+    """E_{a ~ pi} Q: (..., B, k), (..., B, k) -> (..., B).
+
+    The weights are pi(a|s) where the k actions are all there are, 1/k where they were sampled from pi. (9) of Zhang et
+    al. 2022 samples a ~ pi and weights by pi(a|s) again, which counts pi twice.
+
+    >>> expected_value(torch.tensor([[1.0, 3.0]]), torch.tensor([[0.25, 0.75]]))
+    tensor([2.5000])
+    """
+    return (q * weights).sum(-1)
+
+
+def td_target(reward: Tensor, next_value: Tensor, terminated: Tensor, gamma: float) -> Tensor:
+    """y = r + gamma (1 - d) V(s'), without a gradient, (..., B) each; `terminated` is boolean.
+
+    V(s') = E_{a' ~ pi(.|s')} Qbar(s', a') of the frozen copy Qbar: Algorithm 2 of Zhang et al. 2022 prints pi(s) for
+    pi(s') and the network in training for Qbar, and no mask d at all. A truncated step is no terminal one, its next
+    state was there: only `terminated` ends the sum. What V gives behind the end is never read, NaN included.
+
+    >>> td_target(torch.ones(2), torch.full((2,), 10.0), torch.tensor([False, True]), 0.5)
+    tensor([6., 1.])
+    """
+    return (reward + gamma * torch.where(terminated, torch.zeros_like(next_value), next_value)).detach()
+
+
+def fitted_q_loss(q: Tensor, target: Tensor) -> Tensor:
+    """1/2 E (Q(s, a) - y)^2: (..., B), (..., B) -> (...). Le et al. 2019; the second term of (10)."""
+    return 0.5 * (q - target.detach()).square().mean(-1)
+
+
+def policy_penalty(q_policy: Tensor, weights: Tensor, q_data: Tensor) -> Tensor:
+    """E_{s, a ~ pi} Q - E_D Q: (..., B, k), (..., B, k), (..., B) -> (...).
+
+    R of (10) in Zhang et al. 2022; both expectations over the same states. It presses on what pi does and the log does
+    not, which is right for the value of one given policy.
+    """
+    return expected_value(q_policy, weights).mean(-1) - q_data.mean(-1)
+
+
+def logsumexp_penalty(q_all: Tensor, q_data: Tensor) -> Tensor:
+    """E_s [log sum_a exp Q(s, a)] - E_D Q over all k discrete actions: (..., B, k), (..., B) -> (...).
+
+    CQL(H), Kumar et al. 2020 (4): it presses on whatever has a high Q, for learning a policy.
+    """
+    return (q_all.logsumexp(-1) - q_data).mean(-1)
+
+
+def conservative_loss(q: Tensor, target: Tensor, penalty: Tensor, alpha: float) -> Tensor:
+    """alpha R + 1/2 E (Q - y)^2, to be minimised: (10) of Zhang et al. 2022, which prints argmax. -> (...)."""
+    return alpha * penalty + fitted_q_loss(q, target)
+
+
+@torch.no_grad()
+def soft_update(target: nn.Module, source: nn.Module, rate: float) -> None:
+    """Move the target's weights by `rate` of the way to the source's; 1 copies them. Buffers are copied."""
+    ours: list[Tensor] = list(target.parameters())
+    theirs: list[Tensor] = list(source.parameters())
+    torch._foreach_lerp_(ours, theirs, rate)
+    for kept, buffer in zip(target.buffers(), source.buffers(), strict=True):
+        kept.copy_(buffer)

@@ -1,0 +1,113 @@
+"""Values over journeys count what a choice does to later steps; values of steps cannot."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import headrace
+from headrace.journeys.store import Journeys
+from headrace.ope.feedback import Feedback, feedback
+from headrace.ope.fqe import FQEConfig
+from headrace.ope.journey_value import JourneyValue, discount, journey_value, transitions
+from headrace.ope.valuation import Candidate, value
+
+USERS, STEPS = 500, 12
+TIRING = 0.3  # what a loud advert takes from the next step's chance
+TRUE = {"quiet": 0.3, "loud": 0.5 - TIRING * (1 - 1 / STEPS)}  # gains a step discounted by 1 - 1 / STEPS, always alike
+
+
+@pytest.fixture(scope="module")
+def tiring(tmp_path_factory: pytest.TempPathFactory) -> Journeys:
+    """Loud adverts bring .2 more now and .3 less at the next step; the log draws quiet and loud by lot."""
+    rng = np.random.default_rng(0)
+    loud = rng.random((USERS, STEPS)) < 0.5
+    chance = 0.3 + 0.2 * loud - TIRING * np.pad(loud[:, :-1], ((0, 0), (1, 0)))
+    folder: Path = tmp_path_factory.mktemp("tiring")
+    frame = pl.DataFrame(
+        {
+            "user": np.repeat(np.arange(USERS), STEPS),
+            "time": np.tile(np.arange(STEPS), USERS),
+            "channel": np.where(loud, "loud", "quiet").ravel(),
+            "click": (rng.random((USERS, STEPS)) < chance).astype(np.int64).ravel(),
+            "p": np.full(USERS * STEPS, 0.5),
+        }
+    )
+    frame.write_parquet(folder / "log.parquet")
+    schema = headrace.LogSchema(
+        "tiring", "user", "time", "s", channel="channel", gains=(headrace.Gain("click"),), propensity="p"
+    )
+    return headrace.prepare(folder / "log.parquet", schema, folder / "journeys")
+
+
+def always(log: Journeys, channel: str) -> np.ndarray:
+    return np.tile(np.array([c == channel for c in log.channels], dtype=np.float64), (log.n_steps, 1))
+
+
+def of_policy(log: Journeys, chances: np.ndarray) -> Feedback:
+    reward = np.asarray(log.gain("click"), dtype=np.float64)
+    return feedback(log, np.arange(log.n_steps), chances, reward, np.asarray(log.column("propensity"), np.float64))
+
+
+def valued(log: Journeys, chances: np.ndarray, *estimators: str) -> JourneyValue:
+    return journey_value(log, of_policy(log, chances), estimators, resamples=200)
+
+
+def test_a_choice_that_costs_later_steps_is_seen_over_journeys_and_not_at_steps(tiring: Journeys) -> None:
+    both = {name: Candidate(always(tiring, name)) for name in TRUE}
+    steps = value(both, tiring, estimators=["snips"], resamples=100)
+    assert steps["loud"].estimates["snips"].value > steps["quiet"].estimates["snips"].value + 0.1
+    found = {name: valued(tiring, always(tiring, name), "lstdq").estimates["lstdq"] for name in TRUE}
+    for name, estimate in found.items():
+        assert estimate.low is not None and estimate.high is not None and estimate.value is not None
+        assert estimate.low <= TRUE[name] <= estimate.high and estimate.high - estimate.low < 0.25
+    assert found["quiet"].value > found["loud"].value + 0.05
+
+
+def test_fitted_networks_tell_the_same(tiring: Journeys) -> None:
+    config = FQEConfig(gamma=0.9, hidden=(16,), ensemble=2, most_steps=1_500, progress=False)
+    found = [
+        journey_value(tiring, of_policy(tiring, always(tiring, name)), ["fqe"], config, resamples=50)
+        .fitted["fqe"]
+        .value
+        for name in ("quiet", "loud")
+    ]
+    assert found[0] > found[1]
+
+
+def test_the_policy_that_logged_is_worth_what_the_log_holds(tiring: Journeys) -> None:
+    found = valued(tiring, np.full((tiring.n_steps, 2), 0.5), "pdis", "wpdis", "lstdq", "sdr")
+    assert found.logged.value is not None
+    for name in ("pdis", "wpdis"):
+        assert found.estimates[name].value == pytest.approx(found.logged.value, abs=1e-9)
+    for name in ("lstdq", "sdr"):
+        assert found.estimates[name].value == pytest.approx(found.logged.value, abs=0.02)
+    assert found.own["lstdq"].covers
+
+
+def test_weights_of_whole_journeys_are_refused_where_they_vanish_and_fitted_values_are_not(tiring: Journeys) -> None:
+    found = valued(tiring, always(tiring, "loud"), "pdis", "wpdis", "sdr", "lstdq").estimates
+    for name in ("pdis", "wpdis", "sdr"):
+        estimate = found[name]
+        assert estimate.value is None and estimate.refused is not None and "whole journeys" in estimate.refused
+    assert found["lstdq"].refused is None
+
+
+def test_a_model_that_misses_the_logs_own_return_is_refused(tiring: Journeys) -> None:
+    of = of_policy(tiring, always(tiring, "loud"))
+    own = valued(tiring, always(tiring, "loud"), "lstdq").own
+    off = own["lstdq"]
+    doubtful = {"lstdq": replace(off, covers=False)}
+    found = journey_value(tiring, of, ["lstdq"], resamples=50, own=doubtful).estimates["lstdq"]
+    assert found.value is None and found.refused is not None and "policy that logged" in found.refused
+
+
+def test_episodes_are_the_users_journeys_cut_where_the_log_ends(tiring: Journeys) -> None:
+    steps = transitions(tiring, of_policy(tiring, always(tiring, "loud")))
+    assert len(steps.starts) == USERS and not steps.terminated.any() and steps.truncated.sum() == USERS
+    assert np.isnan(steps.next_state[steps.truncated]).all()
+    inside = np.flatnonzero(~steps.truncated)
+    assert np.array_equal(steps.next_state[inside], steps.state[inside + 1])
+    assert discount(steps) == pytest.approx(1 - 1 / STEPS)

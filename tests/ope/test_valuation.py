@@ -1,0 +1,66 @@
+"""Several policies valued together: the log beside them, subgroups, and the room's own names."""
+
+import numpy as np
+import pytest
+
+import headrace
+from headrace.journeys.store import Journeys
+from headrace.ope.support import Gate
+from headrace.ope.valuation import ALL, Candidate, value
+
+OPEN = Gate(least_ess=0, least_gains=0, largest_share=1, weight_slack=10)  # lets everything pass
+
+
+@pytest.fixture(scope="module")
+def uniform(tmp_path_factory: pytest.TempPathFactory) -> Journeys:
+    folder = tmp_path_factory.mktemp("uniform") / "log"
+    return headrace.simulate_log(headrace.Scenario.load("ads"), 400, 4, "uniform", 3, folder)
+
+
+def alike(journeys: Journeys) -> np.ndarray:
+    return np.full((journeys.n_steps, len(journeys.channels)), 1 / len(journeys.channels))
+
+
+def test_the_room_is_at_hand_by_its_name_and_its_names_are_functions(uniform: Journeys) -> None:
+    import headrace.ope.valuation  # the file does not hide the function
+
+    found = headrace.ope.estimate(alike(uniform), uniform, estimators=["ips"])
+    assert found.estimates["ips"].value == pytest.approx(uniform.gain("click").mean(), abs=1e-12)
+    assert all(callable(getattr(headrace.ope, name)) for name in headrace.ope.__all__)
+    with pytest.raises(AttributeError):
+        headrace.ope.estmate  # noqa: B018
+
+
+def test_a_subgroup_is_compared_with_the_log_on_the_same_rows(uniform: Journeys) -> None:
+    half = np.arange(uniform.n_steps) % 2 == 0
+    found = value({"uniform": Candidate(alike(uniform))}, uniform, estimators=["ips"], subgroups={"even": half})
+    here = uniform.gain("click")[half].mean()
+    assert found.logged["even"].value == pytest.approx(here)
+    assert found.logged[ALL].value == pytest.approx(uniform.gain("click").mean())
+    assert found.values["even"]["uniform"].estimates["ips"].value == pytest.approx(here)
+    over = found.values["even"]["uniform"].over_logged["ips"]
+    assert over.value == pytest.approx(0, abs=1e-12)
+
+
+def test_the_log_is_valued_where_no_policy_is_given(uniform: Journeys) -> None:
+    found = value({}, uniform)
+    assert found.values[ALL] == {}
+    assert found.logged[ALL].value == pytest.approx(uniform.gain("click").mean())
+
+
+def test_selection_and_channel_add_up_to_the_difference(uniform: Journeys) -> None:
+    select = (np.arange(uniform.n_steps) % 3 == 0).astype(np.float64)
+    first = np.repeat(np.eye(len(uniform.channels))[:1], uniform.n_steps, axis=0)
+    for name, chances in (("first", first), ("uniform", alike(uniform))):
+        found = value({name: Candidate(chances, select)}, uniform, estimators=["ips", "dr"], gate=OPEN)[name]
+        assert found.selection is not None
+        for e in ("ips", "dr"):
+            parts = found.selection.value, found.channel[e].value, found.over_logged[e].value
+            assert None not in parts
+            assert parts[0] + parts[1] == pytest.approx(parts[2])
+
+
+def test_policies_named_with_slashes_are_valued_too(uniform: Journeys) -> None:
+    pair = {"constant:a/b": Candidate(alike(uniform)), "run/two": Candidate(alike(uniform))}
+    found = value(pair, uniform, estimators=["ips"])
+    assert found.differences["constant:a/b", "run/two"]["ips"].value == 0

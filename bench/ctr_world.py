@@ -1,6 +1,6 @@
 """An A/B test of the click model with and without MTORL's encoder, in the world (section 4.5): docs/tables/ctr-world.*.
 
-    python bench/ctr_world.py [--users 2000] [--visitors 8000] [--seeds 0]
+    python bench/ctr_world.py [--users 1500] [--visitors 6000] [--seeds 0 1 2]
 
 Per seed: a log of the ads scenario; MTORL, DIN, and DIN co-trained with MTORL's encoder on its split; then new users,
 each by the hash of its number in arm A (DIN chooses the channel: largest predicted click less s times predicted cost)
@@ -49,8 +49,8 @@ Totals = dict[str, Floats]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--world", default="ads")
-    parser.add_argument("--users", type=int, default=2000, help="of the log that the models learn from")
-    parser.add_argument("--visitors", type=int, default=8000, help="of the A/B test, both arms together")
+    parser.add_argument("--users", type=int, default=1500, help="of the log that the models learn from")
+    parser.add_argument("--visitors", type=int, default=6000, help="of the A/B test, both arms together")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     given = parser.parse_args()
     started, made = time.perf_counter(), environment()

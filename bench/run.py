@@ -11,7 +11,7 @@ PARTS = (
     ["prepare.py"],
     ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
     ["ctr.py", "--seeds", "0", "1", "2", "3", "4"],
-    ["ctr_world.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ctr_world.py", "--users", "1500", "--visitors", "6000", "--seeds", "0", "1", "2"],
     ["paper.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

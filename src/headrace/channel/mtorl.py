@@ -196,15 +196,24 @@ class Network(nn.Module):
         """Logits of the next channel (B, T, M), and what the reward decoder reads (B, T, D)."""
         full = self.inputs(ids, numbers)  # (B, T, inputs)
         x = self.dropped(full)
-        states = F.leaky_relu(self.to_state(self.tcn(self.embed(x[..., : self.token]), mask)))  # (B, T, D), (6)
-        m = states if self.attention is None else self.attention(states, mask)  # (7)
-        for layer, norm in zip(self.layers, self.norms, strict=True):
-            m = norm(m + self.dropout(F.leaky_relu(layer(m))))  # (8)
+        states, m = self.encode(x, mask)
         logits = self.action(torch.cat([m, full[..., : self.inputs.plain]], dim=-1) if self.shortcut else m)  # (9)
         read = states
         if self.reads != "states":
             read = m if self.reads == "attention" else logits.softmax(dim=-1)
         return logits, self.read_state(torch.cat([read, x], dim=-1) if self.shortcut else read)
+
+    def encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The user encoder: the causal states and what attention makes of them, (B, T, D) each."""
+        states = F.leaky_relu(self.to_state(self.tcn(self.embed(x[..., : self.token]), mask)))  # (6)
+        m = states if self.attention is None else self.attention(states, mask)  # (7)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            m = norm(m + self.dropout(F.leaky_relu(layer(m))))  # (8)
+        return states, m
+
+    def represent(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
+        """The user's representation at each step, (B, T, D): the encoder's output, equation (8)."""
+        return self.encode(self.inputs(ids, numbers), mask)[1]
 
     def decode(
         self, read: Tensor, channel: Tensor | None = None, context: tuple[Tensor, Tensor] | None = None
@@ -413,8 +422,8 @@ class MTORL:
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 
-    def check(self, journeys: Journeys) -> None:
-        """Raise UserError where the method cannot learn from a log."""
+    def check(self, journeys: Journeys, split: Split | None = None) -> None:
+        """Raise UserError where the method cannot learn from a log; any split will do."""
         schema = journeys.schema
         if schema.channel is None:
             raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")
@@ -488,6 +497,20 @@ class MTORL:
                 for name, output in outputs.items():
                     found.setdefault(name, []).append(output.cpu().numpy())
         return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
+
+    def embeddings(self, journeys: Journeys) -> NDArray[np.float32]:
+        """(U, D) the encoder's representation of each user at its next step, section 4.5."""
+        transforms, network = self._fitted()
+        transforms.fits(journeys)
+        device = next(network.parameters()).device
+        so_far = running(journeys, transforms.statistics)
+        found = np.empty((journeys.n_users, self.config.width), dtype=np.float32)
+        network.eval()
+        with torch.no_grad():
+            for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
+                states = network.represent(*tensors(transforms.encode(history), device))
+                found[users] = states[np.arange(len(users)), history.mask.sum(axis=1) - 1].cpu().numpy()
+        return found
 
     def policy(self, stochastic: bool = True) -> ScorePolicy:
         """The action decoder as a policy: a draw from y^ (11), or its largest (10) where `stochastic` is false."""

@@ -49,6 +49,7 @@ from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
+from headrace.learn.space import Range, Space
 from headrace.nn.embed import Inputs
 
 
@@ -106,6 +107,18 @@ class DINConfig:
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "tiny": {"width": 4, "unit": 4, "hidden": 8, "epochs": 2},
+}
+
+SPACE: Space = {
+    "width": (8, 16, 32, 64),
+    "unit": (16, 32, 64),
+    "hidden": (32, 64, 128, 256),
+    "dropout": (0.0, 0.1, 0.2, 0.5),
+    "unknown": (0.1, 0.3, 0.5),
+    "length": (10, 20, 50),
+    "batch_size": (16, 32, 64, 128),
+    "learning_rate": Range(5e-4, 1e-2, log=True),
+    "weight_decay": (0.0, 1e-4, 1e-2),
 }
 
 
@@ -320,6 +333,7 @@ class DIN:
 
     name = "din"
     presets = PRESETS
+    space = SPACE
     config_type = DINConfig
 
     def __init__(self, config: DINConfig | None = None):

@@ -15,6 +15,7 @@ from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import View
 from headrace.learn.loop import StageResult
 from headrace.learn.run import Run
+from headrace.learn.space import Space
 
 
 class Method(Protocol):
@@ -22,6 +23,7 @@ class Method(Protocol):
 
     name: str
     presets: dict[str, dict[str, Any]]
+    space: Space  # what tuning searches
     config_type: Any  # a frozen dataclass
     transforms: Transforms | None
     stage: StageResult | None

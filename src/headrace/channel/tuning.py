@@ -74,5 +74,5 @@ def target_of(metric: str, gains: tuple[str, ...]) -> Target:
 
 def space_of(method: str, config: Any, fixed: frozenset[str]) -> Space:
     """The method's own space, without the fields that are fixed and without weights of a loss that is off."""
-    off = {"preference_weight"} if config.preference == "none" else set()
+    off = {"preference_weight"} if getattr(config, "preference", "none") == "none" else set()
     return {name: values for name, values in method_of(method).space.items() if name not in fixed | off}

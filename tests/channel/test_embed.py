@@ -54,7 +54,8 @@ def test_it_is_what_the_action_decoder_reads_at_that_step(fitted, tmp_path):
         inputs = tensors(method.transforms.encode(history), torch.device("cpu"))
         expected = method.network.represent(*inputs)[:, t].numpy()
         x = method.network.inputs(*inputs[:2])
-        logits = method.network.action(torch.cat([method.network.represent(*inputs), x], dim=-1))
+        plain = x[..., : method.network.inputs.plain]  # the action decoder reads no bins
+        logits = method.network.action(torch.cat([method.network.represent(*inputs), plain], dim=-1))
         assert torch.equal(logits, method.network(*inputs)[0])
     np.testing.assert_allclose(method.embeddings(shorter), expected, atol=1e-4)
 

@@ -104,7 +104,11 @@ def kuairand(data: Path, folder: Path) -> str:
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     lines += ["", "Paired, at the chosen steps:", "", "| difference | dr |", "|---|---|"]
     for r in chosen:
-        if r["metric"] == "value_dr" and "mtorl" in (r["method"], r["against"]) and r["against"] not in (None, "logged"):
+        if (
+            r["metric"] == "value_dr"
+            and "mtorl" in (r["method"], r["against"])
+            and r["against"] not in (None, "logged")
+        ):
             lines.append(f"| {r['method']} minus {r['against']} | {cell([r], 3, against=r['against'])} |")
     return "\n".join(lines)
 

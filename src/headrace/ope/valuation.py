@@ -10,7 +10,7 @@ n rows, M channels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -27,7 +27,7 @@ from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of
 from headrace.ope.intervals import estimate as estimate_of
 from headrace.ope.models import Progress, reward_model
 from headrace.ope.propensities import Propensities, propensities
-from headrace.ope.support import Gate, Support, support
+from headrace.ope.support import Gate, Support, logged_refused, support
 
 RECOMMENDED = "dr"  # docs/ope.md tells what it was chosen by
 ALL = "all"  # the group of all rows
@@ -181,12 +181,13 @@ def value(
     if progress is not None:
         progress(f"{len(wanted)} intervals over {groups:,} groups")
     drawn = draw(wanted, groups, resamples, seed)
-    return _collect(candidates, of, parts, pairs, known, drawn, estimators, logged_with, gate)
+    return _collect(candidates, of, base, parts, pairs, known, drawn, estimators, logged_with, gate)
 
 
 def _collect(
     candidates: Mapping[str, Candidate],
     of: Mapping[str, Feedback],
+    base: Feedback,
     parts: Mapping[str, Bools],
     pairs: Sequence[tuple[str, str]],
     known: Bools,
@@ -200,12 +201,12 @@ def _collect(
     refusals = {}
     for part, mask in parts.items():
         n = int(mask[known].sum())
-        logged[part] = estimate_of(drawn[f"{part}/logged"], n)
+        few = logged_refused(base.within(mask[known]), gate)
+        logged[part] = refuse(estimate_of(drawn[f"{part}/logged"], n), few)
         values[part] = {}
         for name, whole in of.items():
-            overlap = support(whole.within(mask[known]), gate)
-            if overlap.refused is None and logged_with.doubt is not None:
-                overlap = replace(overlap, refused=logged_with.doubt, needed="propensities that fit the log")
+            here = whole.within(mask[known])
+            overlap = support(here, gate, logged_with.doubt)
             refusals[part, name] = overlap.refused
 
             def judged(key: str, n: int = n, why: str | None = overlap.refused) -> Estimate:
@@ -216,7 +217,9 @@ def _collect(
                 {e: judged(f"{part}/{name}/{e}") for e in estimators},
                 overlap,
                 {e: judged(f"{part}/{name}/{e}/over") for e in estimators},
-                estimate_of(drawn[f"{part}/{name}/selection"], n) if selects else None,
+                refuse(estimate_of(drawn[f"{part}/{name}/selection"], n), few or logged_refused(here, gate))
+                if selects
+                else None,
                 {e: judged(f"{part}/{name}/{e}/channel") for e in estimators} if selects else {},
             )
     differences: dict[tuple[str, str], dict[str, Estimate]] = {}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from feedbacks import drawn
 
-from headrace.ope.support import Gate, support
+from headrace.ope.support import Gate, logged_refused, support
 
 
 def test_the_logging_policys_own_weights_pass_and_are_one() -> None:
@@ -67,3 +67,37 @@ def test_a_value_that_hangs_on_few_gains_is_refused() -> None:
     few[[3, 500, 900]] = 1.0
     found = support(replace(of, reward=few))
     assert found.ess_gains <= 3 and found.refused is not None and "too few gains" in found.refused
+
+
+def test_what_is_needed_follows_from_the_condition_that_failed() -> None:
+    of, _ = drawn(4_000)
+    wrong = support(replace(of, log_propensity=of.log_propensity - np.log(1.6)))
+    assert wrong.needed == "propensities that fit the log"
+    none = support(replace(of, reward=np.zeros(4_000)))
+    assert none.needed is not None and "the gain comes about" in none.needed
+    small, _ = drawn(40)
+    few = support(replace(small, policy=np.eye(3)[np.zeros(40, dtype=int)]))
+    assert few.needed is not None and "a log of 300 users" in few.needed
+
+
+def test_doubt_about_the_propensities_refuses_whatever_the_weights_say() -> None:
+    of, _ = drawn(4_000)
+    assert support(of).refused is None
+    assert support(of, doubt="they do not fit").refused == "they do not fit"
+
+
+def test_weights_of_zero_at_every_selected_row_are_refused() -> None:
+    of, _ = drawn(4_000)
+    away = np.eye(3)[(of.action + 1) % 3]
+    found = support(replace(of, policy=away))
+    assert (found.ess, found.mean_weight) == (0.0, 0.0)
+    assert found.refused is not None and "overlap" in found.refused
+
+
+def test_the_logs_own_mean_is_refused_where_few_gains_or_one_user_make_it() -> None:
+    of, _ = drawn(400, users=40)
+    assert logged_refused(of) is None
+    assert "too few gains" in str(logged_refused(replace(of, reward=np.zeros(400))))
+    assert "none of these rows" in str(logged_refused(of.within(np.zeros(400, dtype=np.bool_))))
+    mostly = replace(of, reward=np.ones(400)).within((of.codes == 3) | (np.arange(400) < 20))
+    assert "of these rows" in str(logged_refused(mostly))

@@ -64,3 +64,12 @@ def test_policies_named_with_slashes_are_valued_too(uniform: Journeys) -> None:
     pair = {"constant:a/b": Candidate(alike(uniform)), "run/two": Candidate(alike(uniform))}
     found = value(pair, uniform, estimators=["ips"])
     assert found.differences["constant:a/b", "run/two"]["ips"].value == 0
+
+
+def test_what_a_selection_brings_is_refused_where_it_selects_hardly_any_gain(uniform: Journeys) -> None:
+    click = np.asarray(uniform.gain("click"))
+    quiet = np.isin(np.arange(uniform.n_steps), np.flatnonzero(click == 0)[::20]).astype(np.float64)
+    found = value({"uniform": Candidate(alike(uniform), quiet)}, uniform, estimators=["ips"])["uniform"]
+    assert found.selection is not None and found.selection.value is None
+    assert "too few gains" in str(found.selection.refused)
+    assert found.selection.diagnostics["raw_value"] == pytest.approx(-click.mean())

@@ -13,10 +13,12 @@ import numpy as np
 from headrace.journeys.seams import Floats
 from headrace.ope.journey_value import JourneyValue
 from headrace.ope.propensities import DISTANCE, SLACK
+from headrace.ope.single import recommended
 from headrace.ope.support import Gate, conditions
-from headrace.ope.valuation import RECOMMENDED, Valuation, Value
+from headrace.ope.valuation import Valuation, Value
 
 BINS_PER_DECADE = 4
+FITTED = ("td_error", "spread", "q_policy", "q_logged", "curve_steps", "curve")  # what a fit says beside its value
 
 
 def account(
@@ -27,7 +29,7 @@ def account(
     p = found.propensities
     policies: dict[str, Any] = {}
     told = {
-        "estimator": RECOMMENDED if RECOMMENDED in estimators else estimators[0],
+        "estimator": recommended(estimators),
         "estimators": list(estimators),
         "policies": policies,
         "propensities": {
@@ -54,15 +56,12 @@ def journey_account(found: Mapping[str, JourneyValue]) -> dict[str, Any]:
             "ess_by_step": of.overlap.ess_by_step,
             "ess": of.overlap.ess_groups,
             "mean_weight": of.overlap.mean_weight,
-            "diagnostics": {e: estimate.diagnostics for e, estimate in of.estimates.items()},
-            "fitted": {
-                e: {
-                    name: getattr(q, name) for name in ("steps", "converged", "alarm", "td_error", "spread", "q_policy")
-                }
-                | {"q_logged": q.q_logged, "curve_steps": q.curve_steps, "curve": q.curve}
-                for e, q in of.fitted.items()
+            "fitted": {e: {"steps": q.steps, "converged": q.converged, "alarm": q.alarm} for e, q in of.fitted.items()},
+            "diagnostics": {
+                "value": {e: estimate.diagnostics for e, estimate in of.estimates.items()},
+                "fitted": {e: {name: getattr(q, name) for name in FITTED} for e, q in of.fitted.items()},
+                "own": {e: asdict(o) for e, o in of.own.items()},
             },
-            "own": {e: asdict(o) for e, o in of.own.items()},
         }
         for name, of in found.items()
     }

@@ -139,9 +139,12 @@ def estimate(drawn: Drawn, n: int) -> Estimate:
     return Estimate(value, low, high, n, found | {"normal_low": value - half, "normal_high": value + half})
 
 
-def less(a: Drawn, b: Drawn) -> Drawn:
-    """The paired difference of two estimators that saw the same resamples."""
-    return Drawn(a.values - b.values, None)
+def refuse(found: Estimate, reason: str | None) -> Estimate:
+    """The estimate, or its refusal: the raw numbers then stand in the diagnostics alone."""
+    if reason is None or found.refused is not None:
+        return found
+    raw = {"raw_value": found.value, "raw_low": found.low, "raw_high": found.high}
+    return Estimate(None, None, None, found.n, found.diagnostics | raw, reason)
 
 
 def _studentised(value: float, error: float, drawn: Drawn) -> tuple[float, float]:

@@ -73,3 +73,22 @@ def test_what_a_selection_brings_is_refused_where_it_selects_hardly_any_gain(uni
     assert found.selection is not None and found.selection.value is None
     assert "too few gains" in str(found.selection.refused)
     assert found.selection.diagnostics["raw_value"] == pytest.approx(-click.mean())
+
+
+def test_the_logs_own_mean_needs_a_gain_and_no_more(uniform: Journeys) -> None:
+    reward = np.zeros(uniform.n_steps)
+    none = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
+    assert none.logged[ALL].value is None and "too few gains" in str(none.logged[ALL].refused)
+    reward[[0, 1_000, 2_000]] = 1.0
+    found = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
+    assert found.logged[ALL].value == pytest.approx(reward.mean())
+    assert found["uniform"].best.value is None
+
+
+def test_rows_of_unknown_reward_are_left_out_and_counted(uniform: Journeys) -> None:
+    click = np.asarray(uniform.gain("click"), dtype=np.float64)
+    late = np.where(np.arange(uniform.n_steps) % 5 == 0, np.nan, click)
+    found = value({"uniform": Candidate(alike(uniform))}, uniform, reward=late, estimators=["ips"])
+    assert found.left_out == np.isnan(late).sum() > 0
+    assert found["uniform"].best.value == pytest.approx(np.nanmean(late))
+    assert found["uniform"].best.n == (~np.isnan(late)).sum()

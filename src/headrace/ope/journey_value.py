@@ -30,7 +30,7 @@ from headrace.ope.fitted import FittedQ, OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.intervals import Functional, Term, draw, estimate, ratios, refuse
 from headrace.ope.sequential import Episodes, EpisodeWeights, doubly_robust, pdis, weighted_pdis, weights
-from headrace.ope.support import Gate, logged_refused, support
+from headrace.ope.support import OBSERVED, Gate, logged_refused, support
 from headrace.ope.transitions import Transitions, channel_choices
 
 ESTIMATORS = ("pdis", "wpdis", "lstdq", "fqe", "cfqe", "sdr")
@@ -155,7 +155,8 @@ def journey_value(
         functionals[name] = found.functional(), 1 - config.gamma, alarm
     discounts: Floats = np.power(config.gamma, episodes.step.astype(np.float64))
     own_value = ratios([Term(discounts * of.reward, discounts)], of.codes, of.groups)
-    logged = refuse(estimate(draw({"logged": own_value}, of.groups, resamples, seed)["logged"], len(of)), few)
+    none = logged_refused(of, OBSERVED)
+    logged = refuse(estimate(draw({"logged": own_value}, of.groups, resamples, seed)["logged"], len(of)), none)
     drawn = draw({name: f for name, (f, _, _) in functionals.items()}, steps.groups, resamples, seed)
     estimates = {
         name: _in_steps(estimate(drawn[name], len(of)), scale, why) for name, (_, scale, why) in functionals.items()

@@ -28,6 +28,9 @@ class Gate:
     never_logged: float = 0.05  # share of its decisions that the policy may give to channels that the log never chose
 
 
+OBSERVED = Gate(least_gains=1.0, largest_share=1.0)  # what the log's own mean must pass: one gain, for an interval
+
+
 @dataclass(frozen=True, slots=True)
 class Support:
     """What the weights say of the overlap between a policy and the log."""

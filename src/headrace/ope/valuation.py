@@ -27,7 +27,7 @@ from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of, ref
 from headrace.ope.intervals import estimate as estimate_of
 from headrace.ope.models import Progress, reward_model
 from headrace.ope.propensities import Propensities, propensities
-from headrace.ope.support import Gate, Support, logged_refused, support
+from headrace.ope.support import OBSERVED, Gate, Support, logged_refused, support
 
 ALL = "all"  # the group of all rows
 
@@ -229,7 +229,7 @@ def _collect(
     refusals = {}
     for part, mask in parts.items():
         n = int(mask[known].sum())
-        few = logged_refused(base.within(mask[known]), gate)
+        few = logged_refused(base.within(mask[known]), OBSERVED)
         logged[part] = refuse(estimate_of(drawn[f"{part}/logged"], n), few)
         values[part] = {}
         for name, whole in of.items():
@@ -245,7 +245,7 @@ def _collect(
                 {e: judged(f"{part}/{name}/{e}") for e in estimators},
                 overlap,
                 {e: judged(f"{part}/{name}/{e}/over") for e in estimators},
-                refuse(estimate_of(drawn[f"{part}/{name}/selection"], n), few or logged_refused(here, gate))
+                refuse(estimate_of(drawn[f"{part}/{name}/selection"], n), logged_refused(here, gate))
                 if selects
                 else None,
                 {e: judged(f"{part}/{name}/{e}/channel") for e in estimators} if selects else {},

@@ -79,7 +79,7 @@ def test_the_logs_own_mean_needs_a_gain_and_no_more(uniform: Journeys) -> None:
     reward = np.zeros(uniform.n_steps)
     none = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
     assert none.logged[ALL].value is None and "too few gains" in str(none.logged[ALL].refused)
-    reward[[0, 1_000, 2_000]] = 1.0
+    reward[[0, 700, 1_400, 2_100]] = 1.0
     found = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
     assert found.logged[ALL].value == pytest.approx(reward.mean())
     assert found["uniform"].best.value is None

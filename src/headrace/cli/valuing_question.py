@@ -4,60 +4,29 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from headrace.channel.methods import load
 from headrace.cli.measuring import open_run, own_schema
+from headrace.cli.ope import Ope
 from headrace.cli.settings import open_journeys
 from headrace.cli.valued_rows import Place, place
 from headrace.errors import UserError, unknown
 from headrace.journeys.splits import PROTOCOLS
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
-from headrace.ope.policies import LEARNERS, Worth, check_name, reward_weights
+from headrace.ope.policies import LEARNERS, Worth, check_name
 from headrace.ope.propensities import WAYS
 from headrace.ope.selection import check_share
 from headrace.ope.single import ESTIMATORS, recommended
-
-
-class Flags(Protocol):
-    """What the command was given."""
-
-    @property
-    def policies(self) -> tuple[str, ...]: ...
-    @property
-    def data(self) -> Path: ...
-    @property
-    def gain(self) -> str | None: ...
-    @property
-    def penalty(self) -> float | None: ...
-    @property
-    def propensity(self) -> str | None: ...
-    @property
-    def select(self) -> float | None: ...
-    @property
-    def by(self) -> str: ...
-    @property
-    def journeys(self) -> bool: ...
-    @property
-    def networks(self) -> bool: ...
-    @property
-    def subgroup(self) -> str | None: ...
-    @property
-    def estimators(self) -> tuple[str, ...] | None: ...
-    @property
-    def protocol(self) -> str | None: ...
-    @property
-    def part(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
+from headrace.ope.valuation import reward_weights
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The question, checked as far as the data allow."""
 
-    flags: Flags
+    flags: Ope
     names: tuple[str, ...]  # as results.json names them, in the order asked for
     runs: dict[str, Run]
     log: Journeys
@@ -65,7 +34,7 @@ class Asked:
     place: Place
 
     @classmethod
-    def of(cls, flags: Flags) -> "Asked":
+    def of(cls, flags: Ope) -> "Asked":
         """Raises UserError for every mistake that needs no fitting to be seen."""
         _check(flags)
         words = {word: Path(word) for word in flags.policies}
@@ -88,8 +57,7 @@ class Asked:
     def settings(self) -> dict[str, Any]:
         """What stands in every record's `setting`: whatever is not the default of the log."""
         found: dict[str, Any] = {}
-        usable = next((g.name for g in self.log.schema.gains if g.kind != "classes"), "")
-        if dict(self.worth.weights) != {usable: 1.0}:
+        if dict(self.worth.weights) != reward_weights(self.log):
             found["gain"] = gain_words(self.worth.weights)
         if self.worth.penalty:
             found["penalty"] = self.worth.penalty
@@ -108,7 +76,7 @@ def gain_words(weights: Mapping[str, float]) -> str:
     return ",".join(f"{name}:{weight:g}" for name, weight in weights.items())
 
 
-def _check(flags: Flags) -> None:
+def _check(flags: Ope) -> None:
     """Mistakes that need no data."""
     if not flags.policies:
         raise UserError("ope: POLICY_OR_RUN missing; name at least one, for example  headrace ope uniform --data LOG")
@@ -148,7 +116,7 @@ def _names(words: tuple[str, ...], runs: Mapping[str, Run]) -> dict[str, str]:
     return names
 
 
-def _worth(flags: Flags, log: Journeys, run: Run | None) -> Worth:
+def _worth(flags: Ope, log: Journeys, run: Run | None) -> Worth:
     weights = _weights(flags.gain) if flags.gain is not None else _reward_of(run) or reward_weights(log)
     penalty = flags.penalty
     if penalty is None:

@@ -71,16 +71,19 @@ class Valuation:
         return self.values[ALL][policy]
 
 
+def reward_weights(journeys: Journeys) -> dict[str, float]:
+    """The reward where none is named: the first gain that has a size."""
+    usable = [g.name for g in journeys.schema.gains if g.kind != "classes"]
+    if not usable:
+        raise UserError(f"{journeys.path}: schema {journeys.schema.name} names no gain; a value needs one")
+    return {usable[0]: 1.0}
+
+
 def reward_of(journeys: Journeys, rows: Integers, weights: Mapping[str, float] | None = None, s: float = 0.0) -> Floats:
     """(n,) the sum of gains by their weights (None: the first gain) less s times the cost; NaN where one is unknown."""
     schema = journeys.schema
-    if weights is None:
-        usable = [g.name for g in schema.gains if g.kind != "classes"]
-        if not usable:
-            raise UserError(f"{journeys.path}: schema {schema.name} names no gain; a value needs one")
-        weights = {usable[0]: 1.0}
     total = np.zeros(len(rows))
-    for name, weight in weights.items():
+    for name, weight in (reward_weights(journeys) if weights is None else weights).items():
         if schema.gain(name).kind == "classes":
             raise UserError(f"{journeys.path}: gain {name} has classes and no size; a value needs another gain")
         total += weight * gain_values(schema.gain(name), np.asarray(journeys.gain(name))[rows])

@@ -8,7 +8,7 @@ from logs import drawn_log
 
 from headrace.journeys.store import Journeys
 from headrace.ope.intervals import groups_of
-from headrace.ope.propensities import Propensities, calibration_error, propensities
+from headrace.ope.propensities import Propensities, _not_by_lot, calibration_error, propensities
 from headrace.ope.valuation import Candidate, value
 
 SHARES = np.array([0.5, 0.3, 0.2])
@@ -84,3 +84,20 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(np.tile([0.8, 0.2], (100, 1)), action) == pytest.approx(
         np.mean([0.2] * 16 + [0.8] * 4), abs=1e-12
     )
+
+
+def test_estimated_ones_that_are_too_large_are_doubted_too(by_lot: Journeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    sure = np.full((by_lot.n_steps, 3), 0.05)
+    sure[np.arange(by_lot.n_steps), np.asarray(by_lot.channel)] = 0.9
+    monkeypatch.setattr("headrace.ope.propensities.propensity_model", lambda *_, **__: sure)
+    found = of(by_lot, "estimated")
+    assert found.doubt is not None and "do not fit the log" in found.doubt
+    assert of(by_lot, np.full(by_lot.n_steps, 0.9)).doubt is None, "logged ones may lack support where given"
+
+
+def test_a_gain_below_the_slack_is_let_pass_and_one_above_it_is_not(by_lot: Journeys) -> None:
+    codes = np.arange(1_000)
+    assert _not_by_lot(np.full(1_000, 0.0012), codes) is None
+    assert "not drawn by lot" in str(_not_by_lot(np.full(1_000, 0.0013), codes))
+    noise = np.where(codes % 2 == 0, 1.0, -0.9)  # a mean of .05, its standard error .03
+    assert _not_by_lot(noise, codes) is None

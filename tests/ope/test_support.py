@@ -101,3 +101,27 @@ def test_the_logs_own_mean_is_refused_where_few_gains_or_one_user_make_it() -> N
     assert "none of these rows" in str(logged_refused(of.within(np.zeros(400, dtype=np.bool_))))
     mostly = replace(of, reward=np.ones(400)).within((of.codes == 3) | (np.arange(400) < 20))
     assert "of these rows" in str(logged_refused(mostly))
+
+
+def test_users_count_and_not_their_rows() -> None:
+    of, _ = drawn(4_000, users=40)
+    found = support(replace(of, policy=np.exp(of.log_propensity)[:, None] * np.ones((1, 3))))  # weights of one
+    assert (found.ess, found.ess_groups) == (pytest.approx(4_000), pytest.approx(40))
+    half = np.where(of.codes < 20, of.log_propensity, 50.0)  # all weight lies with 20 users of 100 rows each
+    found = support(replace(of, policy=np.exp(of.log_propensity)[:, None] * np.ones((1, 3)), log_propensity=half))
+    assert found.ess == pytest.approx(2_000) and found.ess_groups == pytest.approx(20)
+    assert found.refused is not None and "effective sample of 20.0 users" in found.refused
+
+
+def test_the_error_of_the_mean_weight_is_that_of_users_by_hand() -> None:
+    of, _ = drawn(4, users=2)
+    weight = np.array([1.0, 2.0, 3.0, 4.0])  # of the users 0, 1, 0, 1: sums 4 and 6, mean 2.5
+    policy = np.full((4, 3), 0.25)
+    found = support(replace(of, policy=policy, log_propensity=np.log(0.25 / weight)))
+    assert found.mean_weight == pytest.approx(2.5)
+    assert found.mean_weight_error == pytest.approx(np.sqrt((4 - 5) ** 2 + (6 - 5) ** 2) / 4)
+
+
+def test_a_channel_chosen_elsewhere_in_the_log_is_no_channel_never_chosen() -> None:
+    of, _ = drawn(4_000)
+    assert support(of.within(of.action != 2)).never_logged == 0

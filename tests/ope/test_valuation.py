@@ -92,3 +92,29 @@ def test_rows_of_unknown_reward_are_left_out_and_counted(uniform: Journeys) -> N
     assert found.left_out == np.isnan(late).sum() > 0
     assert found["uniform"].best.value == pytest.approx(np.nanmean(late))
     assert found["uniform"].best.n == (~np.isnan(late)).sum()
+
+
+def test_the_gain_model_is_told_the_users(uniform: Journeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    import headrace.ope.valuation as room
+
+    seen: list[np.ndarray] = []
+
+    def model(
+        log: Journeys, rows: np.ndarray, reward: np.ndarray, codes: np.ndarray, *_: int, **__: object
+    ) -> np.ndarray:
+        seen.append(codes)
+        return np.zeros((len(rows), len(log.channels)))
+
+    monkeypatch.setattr(room, "reward_model", model)
+    value({"uniform": Candidate(alike(uniform))}, uniform, estimators=["dr"], resamples=20)
+    assert np.array_equal(seen[0], np.unique(uniform.user_of_step, return_inverse=True)[1])
+
+
+def test_a_difference_is_refused_where_either_of_the_two_is(uniform: Journeys) -> None:
+    sharp = np.zeros_like(alike(uniform))
+    sharp[np.arange(uniform.n_steps), (np.asarray(uniform.channel) + 1) % 5] = 1.0  # never what the log did
+    pair = {"fine": Candidate(alike(uniform)), "refused": Candidate(sharp)}
+    for names in (("fine", "refused"), ("refused", "fine")):
+        found = value({n: pair[n] for n in names}, uniform, estimators=["ips"])
+        assert found["fine"].best.refused is None and found["refused"].best.refused is not None
+        assert found.differences[names]["ips"].value is None

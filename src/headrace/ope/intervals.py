@@ -17,6 +17,7 @@ from headrace.evaluate.bootstrap import RESAMPLES, UNDEFINED_SHARE, resample
 from headrace.journeys.seams import Estimate, Floats, Integers
 
 Z95 = 1.959963984540054
+ROUNDING = 1e-7  # of a value: a standard error below it is that of its floats
 MOST_GROUPS = 20_000  # more are merged at random into as many: the spread of a sum is the same, the work is bounded
 
 
@@ -128,6 +129,9 @@ def estimate(drawn: Drawn, n: int) -> Estimate:
         error = float(drawn.errors[0])
         if not np.isfinite(error):
             why = "a single fit does not tell how far it may be off: no interval can be given"
+            return Estimate(None, None, None, n, {"raw_value": value} | found, why)
+        if error <= ROUNDING * abs(value) and value != 0:
+            why = "all users or rows are alike: nothing tells how far the value may be off"
             return Estimate(None, None, None, n, {"raw_value": value} | found, why)
         found["standard_error"] = error
         low, high = _studentised(value, error, drawn)

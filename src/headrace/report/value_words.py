@@ -71,7 +71,7 @@ def sentence(records: Sequence[Record], account: Mapping[str, Any], policy: str)
     low, high = difference["low"], difference["high"]
     if base["value"] is None:
         return "refused", f"{name}: the log's own value is unknown, because {base['refused']}."
-    if low == high == 0:
+    if max(-low, high) < 1e-6 * abs(base["value"]):
         return said, f"{name}: the same as logged, because it chooses as the log did ({estimator})."
     if said == "better":
         return said, f"{name}: better than logged by {reach(low, high, base['value'])} ({estimator})."

@@ -11,7 +11,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench,track]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,bench,track,tune]'
 	touch $(READY)
 
 demo: $(READY)

@@ -1,9 +1,13 @@
 """MTORL beside every floor on the authors' samples: the tables of docs/mtorl.md.
 
-    python bench/mtorl.py [--data FOLDER] [--protocols users honest] [--seeds 0 1 2 3 4]
+    python bench/mtorl.py [--data FOLDER] [--samples criteo kuairand] [--protocols users honest] [--seeds 0 1 2 3 4]
+                          [--folds 5] [--floors NAME ...] [--set key=value ...]
 
 Each (sample, protocol) leaves docs/tables/mtorl-SAMPLE-PROTOCOL.{json,md}: the records, and the table with the command,
-commit, seeds and machine that made it.
+commit, seeds and machine that made it. With `--folds 5` each step is tested once a seed, by the method whose training
+did not hold its user, and the folds are one table.
+
+n labelled steps, S seeds.
 """
 
 import argparse
@@ -12,17 +16,26 @@ import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from headrace.channel.mtorl import MTORL, MTORLConfig
-from headrace.channel.scoring import evaluate
+from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
+from headrace.channel.scoring import predict_all, source_of
+from headrace.cli.settings import configure
+from headrace.evaluate.bootstrap import draws, interval, ratio
 from headrace.evaluate.floors import CLASS_FLOORS, GAIN_FLOORS
-from headrace.evaluate.results import Record, aggregate, save
+from headrace.evaluate.folds import pooled
+from headrace.evaluate.metrics import Predicted, Steps, losses
+from headrace.evaluate.results import Record, Source, aggregate, record, save, score
+from headrace.evaluate.significance import holm, p_value
+from headrace.evaluate.targets import Target
 from headrace.journeys.prepare import prepare
+from headrace.journeys.seams import Floats
 from headrace.learn.provenance import environment
 from headrace.report.brief import SHOWN
+from headrace.report.numbers import show
 from headrace.report.render import markdown
 from headrace.report.table import results_tables
 
@@ -34,56 +47,144 @@ FLOORS = tuple(dict.fromkeys((*CLASS_FLOORS, *GAIN_FLOORS)))  # all, LightGBM wi
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
 
 
+RIVALS = ("trees", "lightgbm", "past-rate", "past-frequencies", "logistic", "prior")
+Scored = tuple[Steps, dict[str, Predicted | str]]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--samples", nargs="+", default=list(SAMPLES))
     parser.add_argument("--protocols", nargs="+", default=["users", "honest"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--folds", type=int, default=0, help="0: the protocol's own cut; k: its first k folds, pooled")
+    parser.add_argument("--floors", nargs="+", default=list(FLOORS))
+    parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
+    parser.add_argument("--out", type=Path, default=TABLES)
     given = parser.parse_args()
-    TABLES.mkdir(parents=True, exist_ok=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     for sample in given.samples:
         for protocol in given.protocols:
-            table(sample, protocol, given.seeds, given.data)
+            table(sample, protocol, given)
 
 
-def table(sample: str, protocol: str, seeds: list[int], data: Path) -> None:
-    """One table: train and evaluate on each seed (a split and an initialisation of its own)."""
+def table(sample: str, protocol: str, given: argparse.Namespace) -> None:
+    """One table: train and evaluate on each seed (a split and an initialisation of its own) and fold."""
     schema, file = SAMPLES[sample]
     records: list[Record] = []
     started, fits = time.perf_counter(), []
+    found: dict[Target, list[Scored]] = {}  # a seed an entry
     with tempfile.TemporaryDirectory() as scratch:
-        journeys = prepare(data / file, schema, Path(scratch) / "journeys")
-        for seed in seeds:
-            split = journeys.split(protocol, seed)
-            begun = time.perf_counter()
-            method = MTORL(MTORLConfig(seed=seed)).fit(journeys, split, Path(scratch) / f"run{seed}", progress=False)
-            fits.append(time.perf_counter() - begun)
-            records += evaluate(method, journeys, split, seed=seed, floors=FLOORS).records
-            shutil.rmtree(Path(scratch) / f"run{seed}")
-            print(f"{sample} {protocol} seed {seed}: fitted in {fits[-1]:.0f} s", file=sys.stderr, flush=True)
-    if len(seeds) > 1:
-        records += aggregate(records)
+        journeys = prepare(given.data / file, schema, Path(scratch) / "journeys")
+        for seed in given.seeds:
+            source = Source(journeys.schema.name, protocol, seed=seed)
+            cuts: dict[Target, list[Scored]] = {}
+            for fold in range(given.folds) if given.folds else [None]:
+                split = journeys.split(protocol, seed, fold)
+                begun = time.perf_counter()
+                config = configure("mtorl", MTORLConfig, PRESETS, "default", (f"seed={seed}", *given.set))
+                method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
+                fits.append(time.perf_counter() - begun)
+                for target, scored in predict_all(method, journeys, split, floors=given.floors).items():
+                    cuts.setdefault(target, []).append(scored)
+                shutil.rmtree(Path(scratch) / "run")
+                done = f"{sample} {protocol} seed {seed}" + (f" fold {fold}" if given.folds else "")
+                print(f"{done}: fitted in {fits[-1]:.0f} s", file=sys.stderr, flush=True)
+            for target, scored in cuts.items():
+                steps, methods = pooled(scored)
+                mine = source_of(source, target, method)
+                records += score(mine, target.prefix, steps, methods, [method.name], seed=seed).records
+                found.setdefault(target, []).append((steps, methods))
+    several = len(given.seeds) > 1
+    pairs: list[str] = []
+    if several:
+        records += [r for r in aggregate(records) if r["against"] is None]
+        sources = {t: source_of(Source(journeys.schema.name, protocol), t, method) for t in found}
+        paired, pairs = over_seeds(found, sources, method.name)
+        records += paired
     name = f"mtorl-{sample}-{protocol}"
-    save(records, TABLES / f"{name}.json")
+    save(records, given.out / f"{name}.json")
     made = environment()
-    shown = [r for r in records if r["metric"].rpartition("/")[2] in (*SHOWN, "f1_macro")]
+    mean = [r for r in records if not several or r["seed"] is None]
+    shown = [r for r in mean if r["metric"].rpartition("/")[2] in (*SHOWN, "f1_macro")]
     parts = [markdown(t) for t in results_tables(shown) if t.kind == "results"]
-    compared = [
-        r
-        for r in records
-        if r["against"] in (None, "trees", "lightgbm", "past-rate", "past-frequencies", "logistic", "prior")
-    ]
+    compared = [r for r in mean if r["against"] in (None, *RIVALS)]
     compared = [r for r in compared if r["metric"].rpartition("/")[2] in ("log_loss", "auc")]
     parts += [markdown(t) for t in results_tables(compared) if t.kind == "differences"]
+    if pairs:
+        parts.append("\n".join(pairs))
+    options = f" --folds {given.folds}" if given.folds else ""
+    options += f" --set {' '.join(given.set)}" if given.set else ""
     parts.append(
-        f"`python bench/mtorl.py --samples {sample} --protocols {protocol} --seeds {' '.join(map(str, seeds))}`, "
-        + f"commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores "
-        + f"({made['machine']['processor']}), torch {made['machine']['torch']}; fit {np.mean(fits):.0f} s, "
+        f"`python bench/mtorl.py --samples {sample} --protocols {protocol} --seeds {' '.join(map(str, given.seeds))}"
+        + f"{options}`, commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores "
+        + f"({made['machine']['processor']}), torch {made['machine']['torch']}; a fit {np.mean(fits):.0f} s, "
         + f"all {time.perf_counter() - started:.0f} s."
     )
-    (TABLES / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(json.dumps({"table": name, "fit_s": fits}))
+    (given.out / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    print(json.dumps({"table": name, "fit_s": fits, "all_s": time.perf_counter() - started}))
+
+
+def over_seeds(
+    found: Mapping[Target, list[Scored]], sources: Mapping[Target, Source], model: str
+) -> tuple[list[Record], list[str]]:
+    """The paired differences in log loss with each step's loss averaged over the seeds that tested it, and the lines
+    of a table of them with p-values adjusted for all of its comparisons (Holm)."""
+    records: list[Record] = []
+    p_values: dict[tuple[Target, str], float] = {}
+    for target, seeds in found.items():
+        if seeds[0][0].kind == "continuous":
+            continue
+        steps, means = mean_losses(seeds)
+        for other in (m for m in means if m != model):
+            _, difference, p = compare(sources[target], target.prefix, steps, means, model, other)
+            if difference is not None:
+                records.append(difference)
+                p_values[target, other] = p
+    adjusted = holm(p_values)
+    lines = ["| log loss, MTORL minus floor | difference [95 %] | p, Holm |", "|---|---|---|"]
+    for r, key in zip(records, p_values, strict=True):
+        if key[1] in RIVALS:
+            low, high = show(r["low"], 4, True), show(r["high"], 4, True)
+            name = f"{key[0].prefix} ({key[0].name}), {key[1]}"
+            lines.append(f"| {name} | {show(r['value'], 4, True)} [{low}, {high}] | {adjusted[key]:.3f} |")
+    return records, lines
+
+
+def mean_losses(seeds: list[Scored]) -> tuple[Steps, dict[str, Floats]]:
+    """The steps that any seed tested, and the log loss of each method on them, a mean over the seeds that did: (n,)."""
+    rows = np.unique(np.concatenate([steps.rows for steps, _ in seeds if steps.rows is not None]))
+    steps, users = seeds[0][0], np.zeros(len(rows), dtype=np.int64)
+    labels = np.zeros(len(rows), dtype=np.asarray(steps.labels).dtype)
+    names = [m for m in seeds[0][1] if all(isinstance(methods[m], Predicted) for _, methods in seeds)]
+    totals, counts = {m: np.zeros(len(rows)) for m in names}, np.zeros(len(rows))
+    for of_seed, methods in seeds:
+        at = np.searchsorted(rows, of_seed.rows)
+        labels[at], counts[at] = of_seed.labels, counts[at] + 1
+        users[at] = of_seed.users
+        for m in names:
+            predicted = methods[m]
+            assert isinstance(predicted, Predicted)
+            totals[m][at] += losses(of_seed, predicted)
+    means = {m: total / counts for m, total in totals.items()}
+    return Steps(labels, steps.kind, steps.classes, users, rows=rows), means
+
+
+def compare(
+    source: Source, prefix: str, steps: Steps, means: Mapping[str, Floats], method: str, other: str
+) -> tuple[Record, Record | None, float]:
+    """The log loss of a method, its paired difference to another (None: itself) and that one's p-value."""
+    codes, groups = steps.groups
+    metric, n = f"{prefix}/log_loss", len(steps)
+    figures = {"alone": ratio(means[method], None, codes, groups)}
+    if other != method:
+        figures["difference"] = ratio(means[method] - means[other], None, codes, groups)
+    drawn = draws(figures, groups)
+    alone = record(source, method, metric, interval(drawn["alone"], groups), n)
+    if other == method:
+        return alone, None, 1.0
+    difference = record(source, method, metric, interval(drawn["difference"], groups), n, other)
+    return alone, difference, p_value(drawn["difference"])
 
 
 if __name__ == "__main__":

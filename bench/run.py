@@ -10,6 +10,9 @@ from pathlib import Path
 PARTS = (
     ["prepare.py"],
     ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ablations.py"],
+    ["ctr.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["ctr_world.py", "--users", "1500", "--visitors", "6000", "--seeds", "0", "1", "2"],
     ["paper.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

@@ -65,6 +65,11 @@ WORDS = [
     (("recommend", "RUN", "--data", "DATA", "--out", "LOG"), "exists"),
     (("recommend", "RUN", "--data", "DATA", "--out", "x.csv", "--budget", "-1"), "expected 0 or more"),
     (("recommend", "RUN", "--data", "DATA", "--out", "x.csv", "--by", "luck"), "expected 'value' or 'policy'"),
+    (("embed", "RUN", "--data", "DATA", "--out", "x.xlsx"), "unknown ending '.xlsx'"),
+    (("embed", "RUN", "--data", "DATA", "--out", "LOG"), "exists"),
+    (("embed", "nowhere", "--data", "DATA", "--out", "x.csv"), "nowhere: not a run"),
+    (("embed", "RUN", "--data", "nowhere", "--out", "x.csv"), "nowhere: no such file or folder"),
+    (("embed", "RUN", "--data", "DATA"), "embed: --out missing"),
     (("report", "nowhere"), "nowhere"),
 ]
 
@@ -151,6 +156,7 @@ def test_a_log_of_another_schema_is_refused(demo: Path, tmp_path: Path, told: To
     for words in (
         ("evaluate", demo, "--data", tmp_path / "other", "--out", tmp_path / "out"),
         ("recommend", demo, "--data", tmp_path / "other", "--out", tmp_path / "x.csv"),
+        ("embed", demo, "--data", tmp_path / "other", "--out", tmp_path / "x.csv"),
     ):
         code, err = told(*words)
         assert (code, err.count("\n")) == (2, 1)

@@ -34,6 +34,20 @@ def test_a_plain_step_is_adamw():
     assert all(map(torch.equal, module.parameters(), twin.parameters()))
 
 
+def test_weights_may_learn_at_a_share_of_the_rate():
+    """With weight decay alone at work, each step shrinks a weight by its own rate."""
+    module = net()
+    before = [weight.detach().clone() for weight in module.parameters()]
+    optimiser = Optimiser(module, OptimiserConfig(0.1, weight_decay=0.5, clip=None), {"2.": 0.2, "0.bias": 0.0})
+    optimiser.minimise(sum(0.0 * weight.sum() for weight in module.parameters()))
+    first, bias, scale, shift, last, last_bias = zip(before, module.parameters(), strict=True)
+    torch.testing.assert_close(first[1], first[0] * (1 - 0.1 * 0.5))
+    torch.testing.assert_close(last[1], last[0] * (1 - 0.2 * 0.1 * 0.5))
+    assert all(torch.equal(old, new) for old, new in (bias, scale, shift, last_bias))
+    steps(module, optimiser, 1)
+    assert torch.equal(bias[0], bias[1]) and not torch.equal(last_bias[0], last_bias[1])
+
+
 def test_it_goes_on_from_its_state_bit_for_bit():
     module = net()
     optimiser = Optimiser(module, FULL)

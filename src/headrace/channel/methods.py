@@ -1,20 +1,73 @@
 """The channel methods by name."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
+from headrace.channel.din import DIN
 from headrace.channel.mtorl import MTORL
+from headrace.channel.policies import ScorePolicy
+from headrace.channel.predictions import Predictions
 from headrace.errors import unknown
+from headrace.journeys.seams import Bools
+from headrace.journeys.splits import Split
+from headrace.journeys.store import Journeys
+from headrace.journeys.transforms import Transforms
+from headrace.journeys.views import View
+from headrace.learn.loop import StageResult
+from headrace.learn.run import Run
+from headrace.learn.space import Space
 
-METHODS: dict[str, type[MTORL]] = {MTORL.name: MTORL}
+
+class Method(Protocol):
+    """What the commands see of a channel method."""
+
+    name: str
+    presets: dict[str, dict[str, Any]]
+    space: Space  # what tuning searches
+    config_type: Any  # a frozen dataclass
+    transforms: Transforms | None
+    stage: StageResult | None
+
+    def __init__(self, config: Any = None): ...
+
+    @property
+    def length(self) -> int | None: ...
+
+    @property
+    def penalty(self) -> float: ...
+
+    @property
+    def reward_weights(self) -> dict[str, float]: ...
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+    def check(self, journeys: Journeys, split: Split | None = None) -> object: ...
+
+    def settings(self) -> dict[str, Any]: ...
+
+    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> "Method": ...
+
+    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
+
+    def predict_next(self, journeys: Journeys) -> Predictions: ...
+
+    def policy(self, stochastic: bool = True) -> ScorePolicy: ...
+
+    @classmethod
+    def load(cls, run: Run) -> "Method": ...
 
 
-def method_of(name: str) -> type[MTORL]:
+METHODS: dict[str, type[Method]] = {MTORL.name: MTORL, DIN.name: DIN}
+
+
+def method_of(name: str) -> type[Method]:
     """The class of a method; raises with the nearest name where there is none."""
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
 
 
-def load(run: Any) -> MTORL:
+def load(run: Any) -> Method:
     """The fitted method that a run holds."""
     return method_of(run.config["method"]).load(run)

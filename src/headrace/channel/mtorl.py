@@ -30,6 +30,7 @@ from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
+from headrace.journeys.knots import with_knots
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
@@ -41,6 +42,7 @@ from headrace.learn.checkpoint import State, join, part
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
+from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention
 from headrace.nn.embed import Inputs
 from headrace.nn.tcn import TCN
@@ -57,10 +59,17 @@ class MTORLConfig:
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
     dropout: float = 0.2
-    unknown: float = 0.3  # share of category ids turned unknown in training
+    attention: bool = True  # (7); False: what follows reads the causal states
+    reward_reads: Literal["states", "attention", "action"] = "states"  # what the reward decoder decodes (section 3.5)
+    unknown: float = 0.4  # share of category ids turned unknown in training
+    input_dropout: float = 0.15  # of the embedded inputs
+    embedding_start: float = 0.1  # spread of the embeddings at first: an id that is seldom met stays near zero
     length: int | None = None  # n, steps a journey is cut to; None: whole journeys
     embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
     running: bool = True  # counts and rates so far among the inputs
+    bins: int = 16  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
+    context_bins: int = 48  # the same of the step's context
+    cross: bool = True  # the context also scales what the reward decoder reads; False: is only added to it
     shortcut: bool = True  # the heads read the inputs again, beside the states
     reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
     reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
@@ -73,7 +82,7 @@ class MTORLConfig:
     calibrate: bool = True  # temperature and slopes fitted on validation steps
     gaussian: bool = False  # weights drawn from a normal of sd 0.02 instead of torch's defaults
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-4
+    weight_decay: float = 0.3
     batch_size: int = 64  # journeys
     epochs: int = 40  # at most
     patience: int | None = 5  # epochs without a better validation loss; None: no early stopping
@@ -88,12 +97,13 @@ class MTORLConfig:
     def __post_init__(self) -> None:
         least = {"width": 1, "kernel": 1, "heads": 1, "batch_size": 1, "epochs": 1, "min_count": 1, "length": 2}
         least |= {"tcn_layers": 0, "attention_layers": 0, "decoder_layers": 0, "patience": 1}
+        least |= {"bins": 0, "context_bins": 0, "embedding_start": 0}
         least |= {"penalty": 0, "reward_weight": 0, "auxiliary_weight": 0, "preference_weight": 0, "weight_decay": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UserError(f"mtorl config: {name} = {value}, expected {low} or more; change it")
-        for name in ("dropout", "unknown"):
+        for name in ("dropout", "unknown", "input_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"mtorl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
         if self.width % self.heads:
@@ -107,6 +117,11 @@ PRESETS: dict[str, dict[str, Any]] = {
         "length": 20,
         "embed": False,
         "running": False,
+        "bins": 0,
+        "context_bins": 0,
+        "cross": False,
+        "input_dropout": 0.0,
+        "embedding_start": 1.0,
         "shortcut": False,
         "reward_weight": 0.08,
         "auxiliary_weight": 1.0,
@@ -124,6 +139,21 @@ PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {"width": 8, "tcn_layers": 1, "decoder_layers": 1, "attention_layers": 1, "heads": 2, "epochs": 2},
 }
 
+SPACE: Space = {  # Table 4, its embedding and hidden size one here; whole journeys too; lambda and mu of Figure 3
+    "batch_size": (32, 64, 128, 256, 512, 1024, 2048),
+    "learning_rate": (1e-2, 5e-3, 1e-3, 5e-4, 1e-4),
+    "dropout": (0.1, 0.2, 0.5),
+    "weight_decay": (0.0, 1e-4, 1e-5, 1e-6),
+    "width": (64, 128, 256, 512, 768),
+    "tcn_layers": (2, 3, 4),
+    "attention_layers": (2, 3, 4),
+    "decoder_layers": (2, 3, 4),
+    "heads": (1, 2, 4, 8),
+    "length": (5, 10, 15, 20, 25, 30, 35, 40, None),
+    "preference_weight": Range(0.0, 2.4),
+    "reward_weight": Range(0.02, 2.0, log=True),  # the paper's ends at 0.2, our default is 1
+}
+
 
 class Network(nn.Module):
     """Encoder, action decoder and reward decoder on the tensors of `Transforms.encode`."""
@@ -132,19 +162,30 @@ class Network(nn.Module):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
         self.targets = targets(transforms, config.reward_target == "penalised")
-        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown)
-        self.embed = nn.Linear(self.inputs.width, D)  # W_e
+        self.inputs = Inputs(
+            transforms.cardinalities, transforms.width, config.unknown, transforms.knots, config.embedding_start
+        )
+        self.dropped = nn.Dropout(config.input_dropout)
+        self.token = self.inputs.up_to(transforms.own_width)  # no bins of running statistics: the last step has them
+        self.embed = nn.Linear(self.token, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.to_state = nn.Linear(D, D)  # W_s
-        self.attention = CausalAttention(D, config.heads, config.dropout)
+        self.attention = CausalAttention(D, config.heads, config.dropout) if config.attention else None
         self.layers = nn.ModuleList(nn.Linear(D, D) for _ in range(config.attention_layers))  # W_M
         self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(config.attention_layers))
         self.dropout = nn.Dropout(config.dropout)
-        self.action = nn.Linear(D + self.inputs.width * config.shortcut, M)  # W_Z
-        self.context = Inputs(transforms.context_cardinalities, transforms.context_width)
-        self.read_state = nn.Linear(D + self.inputs.width * config.shortcut, D)
+        self.action = nn.Linear(D + self.inputs.plain * config.shortcut, M)  # W_Z
+        self.context = Inputs(
+            transforms.context_cardinalities,
+            transforms.context_width,
+            knots=transforms.context_knots,
+            start=config.embedding_start,
+        )
+        self.reads = config.reward_reads
+        self.read_state = nn.Linear((M if self.reads == "action" else D) + self.inputs.width * config.shortcut, D)
         self.read_channel = nn.Embedding(M, D)
         self.read_context = nn.Linear(self.context.width, D) if self.context.width else None
+        self.scale_context = nn.Linear(self.context.width, D) if self.context.width and config.cross else None
         self.decoder = nn.ModuleList(nn.Linear(D, D) for _ in range(config.decoder_layers))  # W_N
         self.reward = nn.Linear(D, sum(t.size for t in self.targets))  # W_r
         self.shortcut = config.shortcut
@@ -153,13 +194,26 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the next channel (B, T, M), and what the reward decoder reads (B, T, D)."""
-        x = self.inputs(ids, numbers)  # (B, T, inputs)
-        states = F.leaky_relu(self.to_state(self.tcn(self.embed(x), mask)))  # (B, T, D), equation (6)
-        m = self.attention(states, mask)  # (7)
+        full = self.inputs(ids, numbers)  # (B, T, inputs)
+        x = self.dropped(full)
+        states, m = self.encode(x, mask)
+        logits = self.action(torch.cat([m, full[..., : self.inputs.plain]], dim=-1) if self.shortcut else m)  # (9)
+        read = states
+        if self.reads != "states":
+            read = m if self.reads == "attention" else logits.softmax(dim=-1)
+        return logits, self.read_state(torch.cat([read, x], dim=-1) if self.shortcut else read)
+
+    def encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The user encoder: the causal states and what attention makes of them, (B, T, D) each."""
+        states = F.leaky_relu(self.to_state(self.tcn(self.embed(x[..., : self.token]), mask)))  # (6)
+        m = states if self.attention is None else self.attention(states, mask)  # (7)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             m = norm(m + self.dropout(F.leaky_relu(layer(m))))  # (8)
-        logits = self.action(torch.cat([m, x], dim=-1) if self.shortcut else m)  # (9)
-        return logits, self.read_state(torch.cat([states, x], dim=-1) if self.shortcut else states)
+        return states, m
+
+    def represent(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
+        """The user's representation at each step, (B, T, D): the encoder's output, equation (8)."""
+        return self.encode(self.inputs(ids, numbers), mask)[1]
 
     def decode(
         self, read: Tensor, channel: Tensor | None = None, context: tuple[Tensor, Tensor] | None = None
@@ -169,7 +223,10 @@ class Network(nn.Module):
         if channel is not None:
             n = n + self.read_channel(channel)
         if context is not None and self.read_context is not None:
-            n = n + self.read_context(self.context(*context))
+            c = self.context(*context)  # (..., context)
+            if self.scale_context is not None:
+                n = n * (1 + self.scale_context(c))
+            n = n + self.read_context(c)
         for layer in self.decoder:
             if self.shortcut:
                 n = n + self.dropout(F.leaky_relu(layer(F.leaky_relu(n))))
@@ -292,6 +349,7 @@ class MTORL:
 
     name = "mtorl"
     presets = PRESETS
+    space = SPACE
     config_type = MTORLConfig
 
     def __init__(self, config: MTORLConfig | None = None):
@@ -340,9 +398,12 @@ class MTORL:
             config.embed,
             config.min_count,
         )
-        run.write_json("transforms.json", self.transforms.to_dict())
         so_far = running(journeys, statistics)
         train = view(journeys, split, "train", config.length, statistics, so_far=so_far)
+        self.transforms = with_knots(
+            self.transforms, journeys, split.parts["train"], config.bins, config.context_bins, so_far
+        )
+        run.write_json("transforms.json", self.transforms.to_dict())
         validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
@@ -361,8 +422,8 @@ class MTORL:
         run.write_json("calibrators.json", self.calibrator.to_dict())
         return self
 
-    def check(self, journeys: Journeys) -> None:
-        """Raise UserError where the method cannot learn from a log."""
+    def check(self, journeys: Journeys, split: Split | None = None) -> None:
+        """Raise UserError where the method cannot learn from a log; any split will do."""
         schema = journeys.schema
         if schema.channel is None:
             raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")
@@ -436,6 +497,20 @@ class MTORL:
                 for name, output in outputs.items():
                     found.setdefault(name, []).append(output.cpu().numpy())
         return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
+
+    def embeddings(self, journeys: Journeys) -> NDArray[np.float32]:
+        """(U, D) the encoder's representation of each user at its next step, section 4.5."""
+        transforms, network = self._fitted()
+        transforms.fits(journeys)
+        device = next(network.parameters()).device
+        so_far = running(journeys, transforms.statistics)
+        found = np.empty((journeys.n_users, self.config.width), dtype=np.float32)
+        network.eval()
+        with torch.no_grad():
+            for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
+                states = network.represent(*tensors(transforms.encode(history), device))
+                found[users] = states[np.arange(len(users)), history.mask.sum(axis=1) - 1].cpu().numpy()
+        return found
 
     def policy(self, stochastic: bool = True) -> ScorePolicy:
         """The action decoder as a policy: a draw from y^ (11), or its largest (10) where `stochastic` is false."""

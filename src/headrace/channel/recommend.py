@@ -61,12 +61,7 @@ def recommend(
     if not method.reward_weights:
         raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
     found = method.predict_next(journeys)
-    gain = np.zeros_like(found.action)  # (U, M)
-    for name, weight in method.reward_weights.items():
-        gain += weight * found.reward_by_channel[name]
-    cost = found.reward_by_channel.get("cost")
-    cost = np.zeros_like(gain) if cost is None else np.maximum(cost, 0.0)
-    value: Floats = found.reward_by_channel.get("penalised", gain - method.penalty * cost)
+    gain, cost, value = values_of(found, method.reward_weights, method.penalty)
     choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
     at = np.arange(len(choice))
     order = np.argsort(-value[at, choice], kind="stable")
@@ -86,14 +81,25 @@ def recommend(
     return table
 
 
+def values_of(found: Predictions, weights: dict[str, float], penalty: float) -> tuple[Floats, Floats, Floats]:
+    """Expected gain, expected cost and value of each channel, (U, M) each; the value is gain - penalty * cost, or the
+    penalised reward where that is predicted."""
+    gain = np.zeros_like(found.action)
+    for name, weight in weights.items():
+        gain += weight * found.reward_by_channel[name]
+    cost = found.reward_by_channel.get("cost")
+    cost = np.zeros_like(gain) if cost is None else np.maximum(cost, 0.0)
+    return gain, cost, found.reward_by_channel.get("penalised", gain - penalty * cost)
+
+
 def check_ending(path: Path) -> None:
-    """UserError for a file that recommendations cannot be written to."""
+    """UserError for a file that a table cannot be written to."""
     if path.suffix not in (".parquet", ".csv"):
-        raise UserError(f"{path}: unknown ending {path.suffix!r}; recommendations are written as .parquet or .csv")
+        raise UserError(f"{path}: unknown ending {path.suffix!r}; tables are written as .parquet or .csv")
 
 
 def save(table: pl.DataFrame, path: str | Path) -> None:
-    """Write recommendations as parquet or csv, by the file's ending; whole or not at all."""
+    """Write a table as parquet or csv, by the file's ending; whole or not at all."""
     path = Path(path)
     check_ending(path)
     path.parent.mkdir(parents=True, exist_ok=True)

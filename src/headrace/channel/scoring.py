@@ -12,7 +12,7 @@ import numpy as np
 from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors, predict_floors
-from headrace.evaluate.metrics import Predicted, calibration
+from headrace.evaluate.metrics import Predicted, Steps, calibration
 from headrace.evaluate.results import Record, Source, score
 from headrace.evaluate.targets import Target, pad_classes, steps_of
 from headrace.journeys.seams import Bools, Integers
@@ -54,14 +54,47 @@ def evaluate(
     floors: Sequence[str] | None = None,
     seed: int | None = None,
     progress: Callable[[str], None] | None = None,
+    targets: Sequence[Target] | None = None,
 ) -> Evaluation:
     """Score a method and the floors on a part of its split, or on `other`, a log of the same schema (part "other").
 
     Of `other` only the steps of users that training never saw are scored; where the journeys of the training are gone
     ( `journeys is other` ), the users whose id a split by users would not have put into training.
     Floors are fitted on the split's training steps. `floors` names those wanted; () for none. Metrics carry the
-    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision.
+    target's prefix; the reward's gains are scored in all three conditionings, other gains before the decision;
+    `targets` asks for these alone.
     """
+    log = journeys if other is None else other
+    source = Source(
+        dataset or log.schema.name,
+        split.protocol,
+        part if other is None else "other",
+        seed if seed is not None else split.seed,
+        leaky=leaky,
+    )
+    records: list[Record] = []
+    curves: dict[str, list[dict[str, Any]]] = {}
+    predicted = predict_all(method, journeys, split, part, other, floors, progress, targets)
+    for target, (steps, table) in predicted.items():
+        found = score(source_of(source, target, method), target.prefix, steps, table, [method.name], seed=split.seed)
+        records += found.records
+        ours = table[method.name]
+        if steps.kind == "binary" and isinstance(ours, Predicted):
+            curves[f"{target.prefix}/{target.name}"] = calibration(steps, ours)
+    return Evaluation(records, curves)
+
+
+def predict_all(
+    method: ChannelMethod,
+    journeys: Journeys,
+    split: Split,
+    part: str = "test",
+    other: Journeys | None = None,
+    floors: Sequence[str] | None = None,
+    progress: Callable[[str], None] | None = None,
+    targets: Sequence[Target] | None = None,
+) -> dict[Target, tuple[Steps, dict[str, Predicted | str]]]:
+    """For each target the steps that `evaluate` scores, and the predictions of the method and of every floor."""
     log = journeys if other is None else other
     index = None
     if other is not None:
@@ -78,15 +111,11 @@ def evaluate(
         index = np.arange(len(rows)) % (split.window_length or 1)
     if not len(rows):
         raise UserError(f"{log.path}: no step to evaluate in part {part}")
-    source = Source(
-        dataset or log.schema.name, split.protocol, part, seed if seed is not None else split.seed, leaky=leaky
-    )
-    records: list[Record] = []
-    curves: dict[str, list[dict[str, Any]]] = {}
-    for target in wanted(method, log):
+    found: dict[Target, tuple[Steps, dict[str, Predicted | str]]] = {}
+    for target in wanted(method, log) if targets is None else targets:
         if not target.known(log, rows).any():
             continue
-        values = _values(predictions, target, log, target.known(log, rows))
+        values = outcome(predictions, target, log, target.known(log, rows))
         classes = max(target.classes(log), values.shape[1]) if values.ndim == 2 else 0
         steps = steps_of(log, rows, target, index, classes)
         ours = Predicted(pad_classes(values, classes) if classes else values, rows=steps.rows)
@@ -95,12 +124,8 @@ def evaluate(
             fitted = fit_floors(journeys, split, [target], floors, split.seed, progress)[target]
             assert steps.rows is not None
             table |= predict_floors(fitted, steps.rows, other)
-        found = score(_of(source, target, method), target.prefix, steps, table, models=[method.name], seed=split.seed)
-        records += found.records
-        if steps.kind == "binary":
-            name = f"{target.prefix}/{target.name}"
-            curves[name] = calibration(steps, ours)
-    return Evaluation(records, curves)
+        found[target] = steps, table
+    return found
 
 
 def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
@@ -127,7 +152,7 @@ def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
     return found
 
 
-def _of(source: Source, target: Target, method: ChannelMethod) -> Source:
+def source_of(source: Source, target: Target, method: ChannelMethod) -> Source:
     """Gains other than the reward's first carry their name as setting."""
     if target.name == "action" or target.name == next(iter(method.reward_gains), None):
         return source
@@ -135,7 +160,8 @@ def _of(source: Source, target: Target, method: ChannelMethod) -> Source:
     return Source(source.dataset, source.protocol, source.part, source.seed, setting, source.leaky)
 
 
-def _values(predictions: Predictions, target: Target, log: Journeys, known: Bools) -> Any:
+def outcome(predictions: Predictions, target: Target, log: Journeys, known: Bools) -> Any:
+    """What is predicted of a target at the steps whose outcome is known: (n,), or (n, M) of classes."""
     if target.name == "action":
         return predictions.action
     if target.given == "before":

@@ -14,7 +14,7 @@ class Train:
     """Fit a method on journeys and leave a run: weights, transforms, config, metrics, manifest."""
 
     method: tyro.conf.Positional[str]
-    """mtorl"""
+    """mtorl | din"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
@@ -24,7 +24,7 @@ class Train:
     fold: Annotated[int | None, QUIET] = None
     """0 to 4: one of five folds over the users (honest, users); none of them without it."""
     preset: str = "default"
-    """default | paper | tiny | a TOML file of config fields"""
+    """default | tiny | paper (mtorl) | a TOML file of config fields"""
     seed: int = 0
     """Of the split, the weights and the order of batches."""
     reward: Annotated[str | None, QUIET] = None
@@ -63,7 +63,7 @@ class Train:
         split = journeys.split(self.protocol, self.seed, self.fold)
         audited(journeys, split)
         method = kind(config)
-        method.check(journeys)
+        method.check(journeys, split)
         run = Run.create(
             self.out,
             settings(method.settings(), journeys, split),

@@ -7,7 +7,7 @@ strength of the penalty and when to stop.
 n rows, F inputs, M classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,17 @@ NATIVE = 32  # categories up to which a tree splits them as sets, not as ranks
 SPREAD = 5.0  # standard deviations beyond which a number is cut
 PENALTIES = (1.0, 0.03)  # inverse strengths
 ROUNDS, PATIENCE = 400, 15
+LIGHTGBM = {"learning_rate": 0.04, "num_leaves": 31, "min_data_in_leaf": 30, "feature_fraction": 0.5}
+LIGHTGBM_SPACE: dict[str, tuple[float, ...]] = {  # that its tuner searches
+    "learning_rate": (0.01, 0.02, 0.04, 0.08),
+    "num_leaves": (7, 15, 31, 63, 127),
+    "min_data_in_leaf": (10, 30, 100, 300),
+    "feature_fraction": (0.3, 0.5, 0.8, 1.0),
+    "bagging_fraction": (0.6, 0.8, 1.0),
+    "lambda_l2": (0.0, 1.0, 10.0, 100.0),
+    "max_cat_to_onehot": (4, 32),
+}
+LIGHTGBM_ROUNDS, LIGHTGBM_PATIENCE = 40.0, 2.0  # at a learning rate of 1: it takes as many more as it learns slower
 Labels = NDArray[Any]
 Predict = Callable[[Table], Floats]
 
@@ -91,9 +102,16 @@ def fit_trees(
 
 
 def fit_lightgbm(
-    train: Table, labels: Labels, validation: Table, validation_labels: Labels, kind: Kind, classes: int, seed: int
+    train: Table,
+    labels: Labels,
+    validation: Table,
+    validation_labels: Labels,
+    kind: Kind,
+    classes: int,
+    seed: int,
+    parameters: Mapping[str, float] | None = None,
 ) -> Predict:
-    """Boosted trees of LightGBM, where it is installed; stopped on validation."""
+    """Boosted trees of LightGBM, where it is installed; stopped on validation. `parameters` go over LIGHTGBM."""
     try:
         import lightgbm
     except ModuleNotFoundError:
@@ -104,12 +122,11 @@ def fit_lightgbm(
     if kind != "continuous" and len(np.unique(labels)) < 2:
         only = _only(labels, classes)
         return lambda table: only(encode(table))
+    chosen = LIGHTGBM | dict(parameters or {})
     options: dict[str, Any] = {
         "objective": {"binary": "binary", "continuous": "regression", "classes": "multiclass"}[kind],
-        "learning_rate": 0.04,
-        "num_leaves": 31,
-        "min_data_in_leaf": 30,
-        "feature_fraction": 0.5,
+        **chosen,
+        "bagging_freq": int(chosen.get("bagging_fraction", 1.0) < 1),
         "seed": seed,
         "deterministic": True,
         "force_row_wise": True,
@@ -119,8 +136,9 @@ def fit_lightgbm(
         options["num_class"] = classes
     data = lightgbm.Dataset(encode(train), labels, categorical_feature=np.flatnonzero(native).tolist())
     held = lightgbm.Dataset(encode(validation), validation_labels, reference=data)
-    stop = lightgbm.early_stopping(50, verbose=False)
-    model = lightgbm.train(options, data, 1_000, valid_sets=[held], callbacks=[stop])
+    stop = lightgbm.early_stopping(round(LIGHTGBM_PATIENCE / chosen["learning_rate"]), verbose=False)
+    rounds = round(LIGHTGBM_ROUNDS / chosen["learning_rate"])
+    model = lightgbm.train(options, data, rounds, valid_sets=[held], callbacks=[stop])
     return lambda table: np.asarray(model.predict(encode(table)), dtype=np.float64)
 
 

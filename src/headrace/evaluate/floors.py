@@ -18,6 +18,7 @@ n rows, M classes (channels, or outcomes of a gain of classes).
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -346,25 +347,40 @@ def _logged(task: Task) -> Answer | str:
 
 
 def _learnt(fit: Callable[..., Callable[[Table], Floats]]) -> Fitter:
-    def fitter(task: Task) -> Answer | str:
-        train = _some_users(task.journeys, task.train, LEARNING_STEPS, task.seed)
-        labels = task.target.labels(task.journeys, train)
-        predict = fit(
-            task.table(task.journeys, train),
-            labels,
-            task.table(task.journeys, task.validation),
-            task.validation_labels,
-            task.target.kind(task.journeys),
-            task.classes,
-            task.seed,
-        )
+    return lambda task: _learn(task, fit)
 
-        def answer(journeys: Journeys, rows: Integers) -> Predicted:
-            return Predicted(predict(task.table(journeys, rows)))
 
-        return answer
+def _learn(task: Task, fit: Callable[..., Callable[[Table], Floats]]) -> Answer:
+    train = _some_users(task.journeys, task.train, LEARNING_STEPS, task.seed)
+    labels = task.target.labels(task.journeys, train)
+    predict = fit(
+        task.table(task.journeys, train),
+        labels,
+        task.table(task.journeys, task.validation),
+        task.validation_labels,
+        task.target.kind(task.journeys),
+        task.classes,
+        task.seed,
+    )
 
-    return fitter
+    def answer(journeys: Journeys, rows: Integers) -> Predicted:
+        return Predicted(predict(task.table(journeys, rows)))
+
+    return answer
+
+
+def lightgbm_of(
+    journeys: Journeys, split: Split, target: Target, seed: int = 0
+) -> Callable[[Mapping[str, float]], tuple[Floor, float]]:
+    """A function from LightGBM's parameters to the floor fitted with them and its loss on the validation steps."""
+    task = _task(journeys, split, target, seed, Tables(journeys))
+
+    def fit(parameters: Mapping[str, float]) -> tuple[Floor, float]:
+        answer = _learn(task, partial(fit_lightgbm, parameters=parameters))
+        loss = task.loss(answer(journeys, task.validation).values, task.validation_labels)
+        return Floor("lightgbm", journeys, answer), loss
+
+    return fit
 
 
 def _some_users(journeys: Journeys, rows: Integers, most: int, seed: int) -> Integers:

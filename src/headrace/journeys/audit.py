@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.journeys.knots import with_knots
 from headrace.journeys.seams import Floats
 from headrace.journeys.splits import PARTS, Split, session_starts
 from headrace.journeys.store import Array, Journeys, ragged_rows
@@ -208,7 +209,8 @@ def repetition(journeys: Journeys, column: str, gain: str) -> tuple[float, float
 
 def _transforms(journeys: Journeys, split: Split, transforms: Transforms) -> Finding:
     mine = transforms.to_dict()
-    again = refit(journeys, split.rows("train"), transforms).to_dict()
+    fitted = refit(journeys, split.rows("train"), transforms)
+    again = with_knots(fitted, journeys, split.parts["train"], transforms.bins, transforms.context_bins).to_dict()
     different = tuple(sorted(_differences(mine, again)))
     if not different:
         return Finding("transforms", "clean", "vocabularies, scales and means are those of the training steps alone")

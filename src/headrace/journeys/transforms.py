@@ -115,6 +115,10 @@ class Transforms:
     min_count: int = 2  # a category seen less often in training is unknown
     smoothing: tuple[float, ...] = (2.0, 20.0)  # strengths k of the smoothed rates
     channels: tuple[str, ...] = field(default=())
+    bins: int = 0  # of each number of `encode`, at most
+    context_bins: int = 0  # the same of `encode_context`
+    knots: tuple[tuple[float, ...], ...] = ()  # where each number of `encode` is cut into bins (knots.py)
+    context_knots: tuple[tuple[float, ...], ...] = ()  # the same of `encode_context`
 
     @classmethod
     def fit(
@@ -203,14 +207,17 @@ class Transforms:
 
     @property
     def width(self) -> int:
-        """F, the number of number columns of `encode`."""
-        channels = len(self.channels)
+        """F, the number of number columns of `encode`: what the last step brought, then the running statistics."""
+        return self.own_width + sum(self._width_of(s, len(self.channels)) for s in self.statistics)
+
+    @property
+    def own_width(self) -> int:
+        """The number columns of `encode` ahead of the running statistics."""
         n = 2 * sum(f.name in self.scales for f in self.schema.features)
         n += 2 * sum(g.known != "never" and g.kind != "classes" for g in self.schema.gains) + 2 * (
             self.schema.cost is not None
         )
-        n += 2 * self.reward_is_input + 2 * (GAP in self.scales)
-        return n + sum(self._width_of(s, channels) for s in self.statistics)
+        return n + 2 * self.reward_is_input + 2 * (GAP in self.scales)
 
     def _width_of(self, s: Statistic, channels: int) -> int:
         """A count for each value; for a gain also one rate a strength of smoothing."""
@@ -298,6 +305,10 @@ class Transforms:
             "min_count": self.min_count,
             "smoothing": list(self.smoothing),
             "channels": list(self.channels),
+            "bins": self.bins,
+            "context_bins": self.context_bins,
+            "knots": [list(k) for k in self.knots],
+            "context_knots": [list(k) for k in self.context_knots],
         }
 
     @classmethod
@@ -317,6 +328,10 @@ class Transforms:
             values["min_count"],
             tuple(values["smoothing"]),
             tuple(values["channels"]),
+            values.get("bins", 0),  # runs of older versions have none
+            values.get("context_bins", 0),
+            tuple(tuple(k) for k in values.get("knots", ())),
+            tuple(tuple(k) for k in values.get("context_knots", ())),
         )
 
     def save(self, path: str | Path) -> None:

@@ -10,7 +10,7 @@ exponential moving average over steps, its memory kept short in the first steps.
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,18 +87,23 @@ def has_bf16(device: torch.device) -> bool:
 class Optimiser:
     """AdamW over the parameters of a module that ask for gradients. The module stands on its device already."""
 
-    def __init__(self, module: nn.Module, config: OptimiserConfig):
+    def __init__(self, module: nn.Module, config: OptimiserConfig, shares: Mapping[str, float] | None = None):
+        """`shares`: by the beginning of their names, weights that learn at this share of the rate."""
         self.config = config
         self.steps = 0
         self._weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         weights = list(self._weights.values())
         self.device = weights[0].device
         self.bf16 = config.precision == "bf16" or (config.precision == "auto" and has_bf16(self.device))
-        groups = [
-            {"params": [weight for weight in weights if weight.dim() >= 2], "weight_decay": config.weight_decay},
-            {"params": [weight for weight in weights if weight.dim() < 2], "weight_decay": 0.0},
+        groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+        for name, weight in self._weights.items():
+            share = next((share for start, share in (shares or {}).items() if name.startswith(start)), 1.0)
+            groups.setdefault((weight.dim() < 2, share), []).append(weight)
+        described = [
+            {"params": members, "weight_decay": 0.0 if plain else config.weight_decay, "share": share}
+            for (plain, share), members in groups.items()
         ]
-        self._adamw = torch.optim.AdamW(groups, lr=config.learning_rate)
+        self._adamw = torch.optim.AdamW(described, lr=config.learning_rate)
         copies = {name: weight.detach().clone() for name, weight in self._weights.items()}
         self._average = copies if config.average is not None else {}
 
@@ -118,7 +123,7 @@ class Optimiser:
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient's norm is {norm} at a loss of {float(loss.detach())}")
         for group in self._adamw.param_groups:
-            group["lr"] = rate(self.config, self.steps)
+            group["lr"] = group["share"] * rate(self.config, self.steps)
         self._adamw.step()
         self.steps += 1
         if self.config.average is not None:

@@ -1,5 +1,6 @@
 """Embeddings of categories beside standardised numbers. C category columns, F number columns."""
 
+import itertools
 import math
 
 import torch
@@ -12,20 +13,65 @@ def embedding_width(cardinality: int, largest: int = 16) -> int:
     return min(largest, max(2, math.ceil(grown)))
 
 
+class Piecewise(nn.Module):
+    """Numbers as their place among knots, (..., F) -> (..., P): for each bin 0 below, 1 above, a line within.
+
+    A linear layer on top is any function that is a line within each bin (Gorishniy et al. 2022, piecewise linear
+    encoding): a sharp step costs it no more than it costs a tree.
+    """
+
+    column: Tensor
+    low: Tensor
+    scale: Tensor
+
+    def __init__(self, knots: tuple[tuple[float, ...], ...]):
+        """The knots of each number, ascending; a number without any has no bins."""
+        super().__init__()
+        bins = [(f, low, high) for f, at in enumerate(knots) for low, high in itertools.pairwise(at)]
+        self.register_buffer("column", torch.tensor([f for f, _, _ in bins], dtype=torch.long), persistent=False)
+        self.register_buffer("low", torch.tensor([low for _, low, _ in bins]), persistent=False)
+        self.register_buffer("scale", torch.tensor([1 / (high - low) for _, low, high in bins]), persistent=False)
+        self.width = len(bins)
+
+    def width_of(self, numbers: int) -> int:
+        """Bins of the first `numbers` numbers, which come first."""
+        return int((self.column < numbers).sum())
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        return ((numbers[..., self.column] - self.low) * self.scale).clamp(0, 1)
+
+
 class Inputs(nn.Module):
     """Concatenates one embedding per category column with the numbers: (B, T, C), (B, T, F) -> (B, T, width)."""
 
-    def __init__(self, cardinalities: list[int], numbers: int, unknown: float = 0.0):
+    def __init__(
+        self,
+        cardinalities: list[int],
+        numbers: int,
+        unknown: float = 0.0,
+        knots: tuple[tuple[float, ...], ...] = (),
+        start: float = 1.0,
+    ):
         """`unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
-        users apart by the combination of their features, and teaches it what to do with ids it has not met."""
+        users apart by the combination of their features, and teaches it what to do with ids it has not met. Numbers
+        that have `knots` are also given in bins. `start` is the spread of the embeddings at first."""
         super().__init__()
         self.unknown = unknown
         self.tables = nn.ModuleList(nn.Embedding(n, embedding_width(n), padding_idx=0) for n in cardinalities)
-        self.width = sum(embedding_width(n) for n in cardinalities) + numbers
+        with torch.no_grad():
+            for table in self.tables:
+                table.get_parameter("weight").mul_(start)
+        self.bins = Piecewise(knots)
+        self.plain = sum(embedding_width(n) for n in cardinalities) + numbers
+        self.width = self.plain + self.bins.width
+
+    def up_to(self, numbers: int) -> int:
+        """How much of the width is left where only the first `numbers` numbers have their bins: those stand last."""
+        return self.plain + self.bins.width_of(numbers)
 
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         if self.training and self.unknown > 0:
             hidden = (torch.rand(ids.shape, device=ids.device) < self.unknown) & (ids > 0)
             ids = torch.where(hidden, 1, ids)
         parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
-        return torch.cat([*parts, numbers], dim=-1)  # (B, T, width)
+        return torch.cat([*parts, numbers, self.bins(numbers)], dim=-1)  # (B, T, width)

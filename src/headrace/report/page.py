@@ -18,6 +18,7 @@ from headrace.report.records import Record, by_target, groups, headline_settings
 from headrace.report.standing import Standing, answer, headlines
 from headrace.report.table import results_tables
 from headrace.report.template import template
+from headrace.report.tuning import study
 from headrace.report.value_page import ACCOUNT, values_content
 
 ANSWERS = {
@@ -87,6 +88,7 @@ def _content(directory: Path, records: list[Record]) -> dict[str, Any]:
         "title": f"{listed(learnt) or 'Journeys'} on {listed(data)}",
         "groups": [_group(records, group, drawing) for group in groups(records)],
         "sweeps": _sweeps(records, drawing),
+        "study": study(directory, drawing),
         "training": drawing.all(figures.training_curves(_lines(directory / "metrics.jsonl"))),
         "calibration": drawing.all(
             figures.calibration(points, target_words(name)[0]) for name, points in calibration.items() if points

@@ -80,18 +80,18 @@ def test_every_estimator_the_log_and_each_pair_stand_in_the_results(uniform: Pat
 def test_the_threshold_is_fixed_on_validation_and_the_steps_above_it_are_chosen(
     uniform: Path, tmp_path: Path, told: Told
 ) -> None:
-    told("ope", "past-rate", "--data", uniform, "--select", 0.25, "--estimators", "ips", "--out", tmp_path / "a")
+    told("ope", "past-rate", "--data", uniform, "--select", 0.5, "--estimators", "ips", "--out", tmp_path / "a")
     log = Journeys(uniform)
     split = log.split("honest", 0)
     act = named("past-rate", log, split)
-    fixed = threshold(np.asarray(act(log, split.rows("validation")).score), 0.25)
+    fixed = threshold(np.asarray(act(log, split.rows("validation")).score), 0.5)
     of = json.loads((tmp_path / "a" / "ope.json").read_text())["policies"]["past-rate"]
     assert of["threshold"] == fixed.at
     rows = split.rows("test")
     select = fixed.chances(np.asarray(act(log, rows).score))
     assert of["selected"] == pytest.approx(select.mean())
     click = np.asarray(log.gain("click"), dtype=np.float64)[rows]
-    brought = one(results(tmp_path / "a"), "past-rate", "value_ips", "logged", share=0.25, part="selection")
+    brought = one(results(tmp_path / "a"), "past-rate", "value_ips", "logged", share=0.5, part="selection")
     assert brought["value"] == pytest.approx((select * click).sum() / select.sum() - click.mean())
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from feedbacks import drawn
 
-from headrace.ope.intervals import MOST_GROUPS, Functional, Term, draw, estimate, groups_of, ratios
+from headrace.ope.intervals import MOST_GROUPS, Z95, Drawn, Functional, Term, draw, estimate, groups_of, ratios
 from headrace.ope.single import functional, terms
 from headrace.ope.support import support
 
@@ -85,3 +85,24 @@ def test_an_estimator_without_a_standard_error_gets_the_percentile_interval() ->
     drawn_ = draw({"sum": Functional(lambda counts: counts @ values / 200)}, 200)["sum"]
     found = estimate(drawn_, 200)
     assert (found.low, found.high) == (found.diagnostics["percentile_low"], found.diagnostics["percentile_high"])
+
+
+def test_the_studentised_interval_by_hand_follows_the_skew_and_is_nowhere_narrower_than_the_normal_one() -> None:
+    t = np.linspace(-1, 5, 1_201)  # (value* - value) / error*, the errors* being 2
+    above = float(np.percentile(t, 97.5, method="closest_observation"))
+    errors = np.append(0.1, np.full(len(t), 2.0))
+    found = estimate(Drawn(np.append(1.0, 1 + 2 * t), errors), 9)
+    assert (found.low, found.high) == (pytest.approx(1 - above * 0.1), pytest.approx(1 + Z95 * 0.1))
+    above = -float(np.percentile(-t, 2.5, method="closest_observation"))
+    found = estimate(Drawn(np.append(1.0, 1 - 2 * t), errors), 9)
+    assert (found.low, found.high) == (pytest.approx(1 - Z95 * 0.1), pytest.approx(1 + above * 0.1))
+
+
+def test_a_value_that_is_alike_everywhere_has_no_interval_and_a_difference_of_nothing_has_one() -> None:
+    every = np.ones(6)
+    term = Term(every, np.ones(6))
+    found = estimate(draw({"mean": ratios([term], np.arange(6), 6)}, 6)["mean"], 6)
+    assert found.value is None and "alike" in str(found.refused) and found.diagnostics["raw_value"] == 1
+    none = ratios([term, Term(every, np.ones(6), -1.0)], np.arange(6), 6)
+    found = estimate(draw({"none": none}, 6)["none"], 6)
+    assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-6)

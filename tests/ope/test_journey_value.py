@@ -8,10 +8,14 @@ import polars as pl
 import pytest
 
 import headrace
+from headrace.errors import UserError
 from headrace.journeys.store import Journeys
+from headrace.ope.account import journey_account
 from headrace.ope.feedback import Feedback, feedback
 from headrace.ope.fqe import FQEConfig
-from headrace.ope.journey_value import JourneyValue, discount, journey_value, transitions
+from headrace.ope.journey_value import JourneyValue, discount, journey_value, thin_overlap, transitions
+from headrace.ope.support import Gate
+from headrace.ope.transitions import Choices, channel_choices
 from headrace.ope.valuation import Candidate, value
 
 USERS, STEPS = 500, 12
@@ -93,6 +97,74 @@ def test_weights_of_whole_journeys_are_refused_where_they_vanish_and_fitted_valu
         estimate = found[name]
         assert estimate.value is None and estimate.refused is not None and "whole journeys" in estimate.refused
     assert found["lstdq"].refused is None
+
+
+def test_a_channel_that_the_log_never_chose_has_no_value_over_journeys_either(tiring: Journeys) -> None:
+    of = of_policy(tiring, always(tiring, "loud"))
+    quiet = replace(of, action=np.full(len(of), tiring.channels.index("quiet")))
+    found = journey_value(tiring, quiet, ["wpdis", "lstdq", "sdr"], resamples=50).estimates
+    for estimate in found.values():
+        assert estimate.value is None and estimate.refused is not None and "never chose" in estimate.refused
+
+
+def test_doubtful_propensities_refuse_what_uses_them_and_leave_the_rest(tiring: Journeys) -> None:
+    of = of_policy(tiring, np.full((tiring.n_steps, 2), 0.5))
+    found = journey_value(
+        tiring, of, ["pdis", "wpdis", "sdr", "lstdq"], resamples=50, doubt="they do not fit"
+    ).estimates
+    assert {name: e.refused for name, e in found.items()} == dict.fromkeys(
+        ("pdis", "wpdis", "sdr"), "they do not fit"
+    ) | {"lstdq": None}
+    assert all("raw_value" in found[name].diagnostics for name in ("pdis", "wpdis", "sdr"))
+
+
+def test_journeys_with_gaps_are_an_error_and_cut_ends_are_none(tiring: Journeys) -> None:
+    of = of_policy(tiring, always(tiring, "loud"))
+    reward, propensity = of.reward.copy(), np.exp(of.log_propensity)
+    at = np.arange(len(of)) % STEPS
+    reward[at >= STEPS - 2] = np.nan
+    late = feedback(tiring, of.rows, of.policy, reward, propensity)
+    assert len(transitions(tiring, late).starts) == USERS
+    reward[at == 4] = np.nan
+    with pytest.raises(UserError, match=f"{USERS} steps inside of journeys are left out, the first before row 5 "):
+        transitions(tiring, feedback(tiring, of.rows, of.policy, reward, propensity))
+
+
+def test_no_refused_number_stands_outside_of_diagnostics(tiring: Journeys) -> None:
+    of = of_policy(tiring, always(tiring, "loud"))
+    of = replace(of, action=np.full(len(of), tiring.channels.index("quiet")))
+    found = journey_value(tiring, of, ["lstdq"], resamples=50)
+    told = journey_account({"loud": found})["policies"]["loud"]
+    raw = told.pop("diagnostics")["value"]["lstdq"]["raw_value"]
+    assert raw is not None and "q_policy" not in str(told) and "curve" not in str(told)
+
+
+def test_every_way_in_which_whole_journeys_are_thin_is_told(tiring: Journeys) -> None:
+    found = valued(tiring, np.full((tiring.n_steps, 2), 0.5), "pdis").overlap
+    assert thin_overlap(found, Gate()) is None
+    assert "effective sample of 99.0" in str(thin_overlap(replace(found, ess_groups=99.0), Gate()))
+    assert "one user holds 21%" in str(thin_overlap(replace(found, largest_share=0.21), Gate()))
+    off = replace(found, mean_weight=1.2, mean_weight_error=0.05)
+    assert "mean weight of whole journeys is 1.200" in str(thin_overlap(off, Gate()))
+    assert thin_overlap(replace(off, mean_weight_error=0.07), Gate()) is None
+
+
+def test_the_choices_at_the_next_state_are_those_of_the_next_row(
+    tiring: Journeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import headrace.ope.journey_value as room
+
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def choices(here: np.ndarray, after: np.ndarray) -> Choices:
+        seen.append((here, after))
+        return channel_choices(here, after)
+
+    monkeypatch.setattr(room, "channel_choices", choices)
+    chance = np.random.default_rng(0).random((tiring.n_steps, 1))
+    of = of_policy(tiring, np.concatenate([chance, 1 - chance], axis=1))
+    journey_value(tiring, of, ["lstdq"], resamples=20)
+    assert np.array_equal(seen[0][0], of.policy) and np.array_equal(seen[0][1][:-1], of.policy[1:])
 
 
 def test_a_model_that_misses_the_logs_own_return_is_refused(tiring: Journeys) -> None:

@@ -64,3 +64,57 @@ def test_policies_named_with_slashes_are_valued_too(uniform: Journeys) -> None:
     pair = {"constant:a/b": Candidate(alike(uniform)), "run/two": Candidate(alike(uniform))}
     found = value(pair, uniform, estimators=["ips"])
     assert found.differences["constant:a/b", "run/two"]["ips"].value == 0
+
+
+def test_what_a_selection_brings_is_refused_where_it_selects_hardly_any_gain(uniform: Journeys) -> None:
+    click = np.asarray(uniform.gain("click"))
+    quiet = np.isin(np.arange(uniform.n_steps), np.flatnonzero(click == 0)[::20]).astype(np.float64)
+    found = value({"uniform": Candidate(alike(uniform), quiet)}, uniform, estimators=["ips"])["uniform"]
+    assert found.selection is not None and found.selection.value is None
+    assert "too few gains" in str(found.selection.refused)
+    assert found.selection.diagnostics["raw_value"] == pytest.approx(-click.mean())
+
+
+def test_the_logs_own_mean_needs_a_gain_and_no_more(uniform: Journeys) -> None:
+    reward = np.zeros(uniform.n_steps)
+    none = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
+    assert none.logged[ALL].value is None and "too few gains" in str(none.logged[ALL].refused)
+    reward[[0, 700, 1_400, 2_100]] = 1.0
+    found = value({"uniform": Candidate(alike(uniform))}, uniform, reward=reward, estimators=["ips"])
+    assert found.logged[ALL].value == pytest.approx(reward.mean())
+    assert found["uniform"].best.value is None
+
+
+def test_rows_of_unknown_reward_are_left_out_and_counted(uniform: Journeys) -> None:
+    click = np.asarray(uniform.gain("click"), dtype=np.float64)
+    late = np.where(np.arange(uniform.n_steps) % 5 == 0, np.nan, click)
+    found = value({"uniform": Candidate(alike(uniform))}, uniform, reward=late, estimators=["ips"])
+    assert found.left_out == np.isnan(late).sum() > 0
+    assert found["uniform"].best.value == pytest.approx(np.nanmean(late))
+    assert found["uniform"].best.n == (~np.isnan(late)).sum()
+
+
+def test_the_gain_model_is_told_the_users(uniform: Journeys, monkeypatch: pytest.MonkeyPatch) -> None:
+    import headrace.ope.valuation as room
+
+    seen: list[np.ndarray] = []
+
+    def model(
+        log: Journeys, rows: np.ndarray, reward: np.ndarray, codes: np.ndarray, *_: int, **__: object
+    ) -> np.ndarray:
+        seen.append(codes)
+        return np.zeros((len(rows), len(log.channels)))
+
+    monkeypatch.setattr(room, "reward_model", model)
+    value({"uniform": Candidate(alike(uniform))}, uniform, estimators=["dr"], resamples=20)
+    assert np.array_equal(seen[0], np.unique(uniform.user_of_step, return_inverse=True)[1])
+
+
+def test_a_difference_is_refused_where_either_of_the_two_is(uniform: Journeys) -> None:
+    sharp = np.zeros_like(alike(uniform))
+    sharp[np.arange(uniform.n_steps), (np.asarray(uniform.channel) + 1) % 5] = 1.0  # never what the log did
+    pair = {"fine": Candidate(alike(uniform)), "refused": Candidate(sharp)}
+    for names in (("fine", "refused"), ("refused", "fine")):
+        found = value({n: pair[n] for n in names}, uniform, estimators=["ips"])
+        assert found["fine"].best.refused is None and found["refused"].best.refused is not None
+        assert found.differences[names]["ips"].value is None

@@ -43,7 +43,13 @@ def folder(log: Journeys, path: Path, gate: Gate | None = None, share: float | N
         more = {"selected": share, "threshold": 0.5} if share else {}
         told["policies"][name] |= {"what": "as it says", "chosen": dict.fromkeys(log.channels, 0.2)} | more
     told |= {"gain": {"click": 1.0}, "penalty": 0.0, "share": share, "subgroup": "half", "asked": list(names)}
-    told |= {"rows": log.n_steps, "groups": log.n_users, "grouped_by": "users", "where": "all steps of the log"}
+    told |= {
+        "rows": log.n_steps,
+        "left_out": 0,
+        "groups": log.n_users,
+        "grouped_by": "users",
+        "where": "all steps of the log",
+    }
     setting = {} if share is None else {"share": share}
     path.mkdir()
     save(records(found, Source("ads", "none", "all", 0, setting)), path / "results.json")

@@ -49,7 +49,8 @@ class Ope:
     def execute(self) -> None:
         from headrace.cli.console import out, progress
         from headrace.cli.settings import refuse_run
-        from headrace.cli.valuing import Asked, answer, leave
+        from headrace.cli.valuing import answer, leave
+        from headrace.cli.valuing_question import Asked
         from headrace.errors import Refused
         from headrace.report.value_brief import print_values
         from headrace.report.value_words import refusals

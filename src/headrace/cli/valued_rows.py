@@ -21,6 +21,7 @@ from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 
 MOST_VALUES = 8  # of a subgroup's feature that stand by themselves
+TUNED = " (what learns or selects was tuned on it, so these values flatter: use them to choose, not to tell)"
 MOST_NUMBERS = 8  # different numbers up to which each is a group; more are cut into quarters
 
 
@@ -45,7 +46,7 @@ def place(log: Journeys, runs: Mapping[str, Run], learns: bool, protocol: str | 
     if learns or protocol is not None or part != "test":
         split = log.split(protocol or "honest", seed)
         leaky = has_leak(audited(log, split))
-        words = f"the {part} part under protocol {split.protocol}"
+        words = f"the {part} part under protocol {split.protocol}" + (TUNED if learns and part == "validation" else "")
         return Place(split.rows(part), split.protocol, part, words, log, split, leaky)
     if log.n_steps == 0:
         raise UserError(f"{log.path}: the log holds no step; prepare one with rows")
@@ -77,6 +78,7 @@ def _of_runs(log: Journeys, runs: Mapping[str, Run], protocol: str | None, part:
     fitted, home = homes.get(first, (None, None))
     leaky = any(f["verdict"] == "leak" for run in runs.values() for f in run.read_json("audit.json"))
     words = f"the {part} part of the run's own split" if all(own) else "the steps of users that the run never saw"
+    words += TUNED if any(own) and part == "validation" else ""
     named = part if all(own) else "other"
     return Place(np.flatnonzero(free), run.config["protocol"], named, words, fitted, home, leaky, homes)
 

@@ -13,10 +13,12 @@ import numpy as np
 from headrace.journeys.seams import Floats
 from headrace.ope.journey_value import JourneyValue
 from headrace.ope.propensities import DISTANCE, SLACK
-from headrace.ope.support import Gate, Support
-from headrace.ope.valuation import RECOMMENDED, Valuation, Value
+from headrace.ope.single import recommended
+from headrace.ope.support import Gate, conditions
+from headrace.ope.valuation import Valuation, Value
 
 BINS_PER_DECADE = 4
+FITTED = ("td_error", "spread", "q_policy", "q_logged", "curve_steps", "curve")  # what a fit says beside its value
 
 
 def account(
@@ -27,7 +29,7 @@ def account(
     p = found.propensities
     policies: dict[str, Any] = {}
     told = {
-        "estimator": RECOMMENDED if RECOMMENDED in estimators else estimators[0],
+        "estimator": recommended(estimators),
         "estimators": list(estimators),
         "policies": policies,
         "propensities": {
@@ -54,15 +56,12 @@ def journey_account(found: Mapping[str, JourneyValue]) -> dict[str, Any]:
             "ess_by_step": of.overlap.ess_by_step,
             "ess": of.overlap.ess_groups,
             "mean_weight": of.overlap.mean_weight,
-            "diagnostics": {e: estimate.diagnostics for e, estimate in of.estimates.items()},
-            "fitted": {
-                e: {
-                    name: getattr(q, name) for name in ("steps", "converged", "alarm", "td_error", "spread", "q_policy")
-                }
-                | {"q_logged": q.q_logged, "curve_steps": q.curve_steps, "curve": q.curve}
-                for e, q in of.fitted.items()
+            "fitted": {e: {"steps": q.steps, "converged": q.converged, "alarm": q.alarm} for e, q in of.fitted.items()},
+            "diagnostics": {
+                "value": {e: estimate.diagnostics for e, estimate in of.estimates.items()},
+                "fitted": {e: {name: getattr(q, name) for name in FITTED} for e, q in of.fitted.items()},
+                "own": {e: asdict(o) for e, o in of.own.items()},
             },
-            "own": {e: asdict(o) for e, o in of.own.items()},
         }
         for name, of in found.items()
     }
@@ -72,57 +71,15 @@ def journey_account(found: Mapping[str, JourneyValue]) -> dict[str, Any]:
 def _overlap(value: Value, gate: Gate) -> dict[str, Any]:
     return {
         "support": value.support.to_dict(),
-        "conditions": conditions(value.support, gate),
+        "conditions": [
+            {k: getattr(c, k) for k in ("condition", "measured", "threshold", "passed")}
+            for c in conditions(value.support, gate)
+        ],
         "diagnostics": {
             "value": {e: found.diagnostics for e, found in value.estimates.items()},
             "over_logged": {e: found.diagnostics for e, found in value.over_logged.items()},
         },
     }
-
-
-def conditions(of: Support, gate: Gate) -> list[dict[str, Any]]:
-    """The gate's conditions: what is asked, what was measured, the threshold in words, and whether it passes."""
-    away = abs(of.mean_weight - 1)
-    fits = away <= gate.weight_slack or away <= gate.weight_distance * of.mean_weight_error
-    found = [
-        _condition(
-            "decisions on channels that the log never chose",
-            f"{of.never_logged:.1%}",
-            f"at most {gate.never_logged:.0%}",
-            of.never_logged <= gate.never_logged,
-        ),
-        _condition(
-            "effective sample of users (rows without users)",
-            f"{of.ess_groups:,.1f} of {of.groups:,}",
-            f"at least {gate.least_ess:g}, or {gate.near_log:.0%} of the log's own {of.ess_logged:,.0f}",
-            of.ess_groups >= min(gate.least_ess, gate.near_log * of.ess_logged),
-        ),
-        _condition(
-            "share of all weight that one user (or row) holds",
-            f"{of.largest_share:.1%}",
-            f"at most {gate.largest_share:.0%}",
-            of.largest_share <= gate.largest_share,
-        ),
-        _condition(
-            "effective sample of users (or rows) with a gain",
-            f"{of.ess_gains:,.1f}",
-            f"at least {gate.least_gains:g}",
-            of.ess_gains >= gate.least_gains,
-        ),
-        _condition(
-            "mean weight, 1 where the log covers the policy",
-            f"{of.mean_weight:.3f}, standard error {of.mean_weight_error:.3f}",
-            f"within {gate.weight_slack:g} or {gate.weight_distance:g} standard errors of 1",
-            fits,
-        ),
-    ]
-    if of.refused is not None and all(c["passed"] for c in found):
-        found.append(_condition("everything else", of.refused, "no doubt", False))
-    return found
-
-
-def _condition(what: str, measured: str, threshold: str, passed: bool) -> dict[str, Any]:
-    return {"condition": what, "measured": measured, "threshold": threshold, "passed": bool(passed)}
 
 
 def weights(weight: Floats, select: Floats | None = None) -> dict[str, Any]:

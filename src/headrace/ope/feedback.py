@@ -71,9 +71,7 @@ def feedback(
     propensities are missing or no probabilities, or the policy's are no distribution.
     """
     rows = np.asarray(rows, dtype=np.int64)
-    known = ~np.isnan(reward)
-    if not known.any():
-        raise UserError(f"{journeys.path}: no reward is known at any of the {len(rows):,} rows; choose another gain")
+    known = known_rewards(journeys, rows, reward)
     wrong = known & ~((propensity > 0) & (propensity <= 1 + 1e-9))
     if wrong.any():
         raise UserError(
@@ -82,12 +80,10 @@ def feedback(
             "--propensity estimated"
         )
     rows, reward, propensity = rows[known], reward[known], propensity[known]
-    chances = policy[known] if isinstance(policy, np.ndarray) else probabilities(policy, journeys, rows, steps)
-    if chances.shape != (len(rows), len(journeys.channels)):
-        raise UserError(
-            f"policy: probabilities have the shape {chances.shape}, expected {(len(rows), len(journeys.channels))}: "
-            "rows x channels"
-        )
+    if isinstance(policy, np.ndarray):
+        chances = _shaped(policy, (len(known), len(journeys.channels)))[known].astype(np.float64)
+    else:
+        chances = probabilities(policy, journeys, rows, steps)
     odd = ~((chances >= 0).all(axis=1) & (np.abs(chances.sum(axis=1) - 1) < 1e-6))
     if odd.any():
         raise UserError(
@@ -108,6 +104,28 @@ def feedback(
     )
 
 
+def known_rewards(journeys: Journeys, rows: Integers, reward: Floats) -> Bools:
+    """(n,) whether the reward of each row is known; UserError where none is."""
+    known: Bools = ~np.isnan(reward)
+    if not known.any():
+        raise UserError(f"{journeys.path}: no reward is known at any of the {len(rows):,} rows; choose another gain")
+    return known
+
+
+def per_row(name: str, values: Floats | Bools, n: int) -> Floats:
+    """What was given for each of the n rows, as floats; UserError where it is of another shape."""
+    found = np.asarray(values, dtype=np.float64)
+    if found.shape != (n,):
+        raise UserError(f"{name}: has the shape {found.shape}, expected {(n,)}: one value for each row valued")
+    return found
+
+
+def _shaped(chances: Floats, wanted: tuple[int, int]) -> Floats:
+    if chances.shape != wanted:
+        raise UserError(f"policy: probabilities have the shape {chances.shape}, expected {wanted}: rows x channels")
+    return chances
+
+
 def probabilities(
     policy: ChannelPolicy,
     journeys: Journeys,
@@ -116,9 +134,16 @@ def probabilities(
     progress: Callable[[str], None] | None = None,
 ) -> Floats:
     """(n, M) what a policy would do at each row, asked with the history that it would have had there."""
+    if not hasattr(policy, "probabilities"):
+        raise UserError(
+            f"policy: a {type(policy).__name__}, expected an array of (rows, channels) probabilities or a policy with "
+            "probabilities(history); of a named policy give  headrace.ope.named(NAME, log)(log, rows).chances"
+        )
     parts = []
     for first in range(0, len(rows), AT_ONCE):
         if progress is not None:
             progress(f"policy: row {first:,} of {len(rows):,}")
-        parts.append(policy.probabilities(histories(journeys, rows[first : first + AT_ONCE], steps)))
+        some = rows[first : first + AT_ONCE]
+        found = np.asarray(policy.probabilities(histories(journeys, some, steps)))
+        parts.append(_shaped(found, (len(some), len(journeys.channels))))
     return np.concatenate(parts).astype(np.float64)

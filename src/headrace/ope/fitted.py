@@ -193,26 +193,26 @@ def error_of_members(values: Floats) -> float | None:
 
 
 def alarm(q: Floats, v: Floats, value: float, within: Reach, return_spread: float) -> str | None:
-    """Why a fitted value cannot be one, in a sentence; None where nothing speaks against it."""
+    """Why a fitted value cannot be one, without telling the value; None where nothing speaks against it."""
     if not np.isfinite(value) or not np.isfinite(q).all() or not np.isfinite(v).all():
         return "the fit diverged"
     margin = BEYOND * (within.high - within.low)
     for name, figure in (("the policy's value", value), ("Q at the policy's actions", float(v.mean()))):
         if figure < within.low - margin:
             return (
-                f"{name} is {figure:.4g}, below {within.low:.4g}, the least that rewards can add up to: "
+                f"{name} lies below {within.low:.4g}, the least that rewards can add up to: "
                 "the policy does what the log hardly ever did"
             )
         if figure > within.high + margin:
             return (
-                f"{name} is {figure:.4g}, above {within.high:.4g}, the most that rewards can add up to: "
+                f"{name} lies above {within.high:.4g}, the most that rewards can add up to: "
                 "the fit extrapolates to what the log hardly ever did"
             )
     gap = float(q.mean() - v.mean())
     if return_spread > 0 and gap > GAP * return_spread:
         return (
-            f"Q at the policy's actions lies {gap:.4g} below Q at the logged ones, {gap / return_spread:.1f} times the "
-            f"spread of the logged returns (at most {GAP:g} pass): the policy does what the log hardly ever did"
+            f"Q at the policy's actions lies below Q at the logged ones by {gap / return_spread:.1f} times the spread "
+            f"of the logged returns (at most {GAP:g} pass): the policy does what the log hardly ever did"
         )
     return None
 

@@ -17,6 +17,7 @@ from headrace.evaluate.bootstrap import RESAMPLES, UNDEFINED_SHARE, resample
 from headrace.journeys.seams import Estimate, Floats, Integers
 
 Z95 = 1.959963984540054
+ROUNDING = 1e-7  # of a value: a standard error below it is that of its floats
 MOST_GROUPS = 20_000  # more are merged at random into as many: the spread of a sum is the same, the work is bounded
 
 
@@ -129,6 +130,9 @@ def estimate(drawn: Drawn, n: int) -> Estimate:
         if not np.isfinite(error):
             why = "a single fit does not tell how far it may be off: no interval can be given"
             return Estimate(None, None, None, n, {"raw_value": value} | found, why)
+        if error <= ROUNDING * abs(value) and value != 0:
+            why = "all users or rows are alike: nothing tells how far the value may be off"
+            return Estimate(None, None, None, n, {"raw_value": value} | found, why)
         found["standard_error"] = error
         low, high = _studentised(value, error, drawn)
         if not np.isfinite(low + high):
@@ -139,9 +143,12 @@ def estimate(drawn: Drawn, n: int) -> Estimate:
     return Estimate(value, low, high, n, found | {"normal_low": value - half, "normal_high": value + half})
 
 
-def less(a: Drawn, b: Drawn) -> Drawn:
-    """The paired difference of two estimators that saw the same resamples."""
-    return Drawn(a.values - b.values, None)
+def refuse(found: Estimate, reason: str | None) -> Estimate:
+    """The estimate, or its refusal: the raw numbers then stand in the diagnostics alone."""
+    if reason is None or found.refused is not None:
+        return found
+    raw = {"raw_value": found.value, "raw_low": found.low, "raw_high": found.high}
+    return Estimate(None, None, None, found.n, found.diagnostics | raw, reason)
 
 
 def _studentised(value: float, error: float, drawn: Drawn) -> tuple[float, float]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from headrace.errors import unknown
+from headrace.errors import UserError, unknown
 from headrace.evaluate.bootstrap import RESAMPLES
 from headrace.evaluate.floor_features import given, known_before
 from headrace.evaluate.floor_models import linear_inputs
@@ -28,9 +28,9 @@ from headrace.ope import fqe, linear_q
 from headrace.ope.feedback import Feedback
 from headrace.ope.fitted import FittedQ, OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
-from headrace.ope.intervals import Functional, Term, draw, estimate, ratios
+from headrace.ope.intervals import Functional, Term, draw, estimate, ratios, refuse
 from headrace.ope.sequential import Episodes, EpisodeWeights, doubly_robust, pdis, weighted_pdis, weights
-from headrace.ope.support import Gate
+from headrace.ope.support import OBSERVED, Gate, logged_refused, support
 from headrace.ope.transitions import Transitions, channel_choices
 
 ESTIMATORS = ("pdis", "wpdis", "lstdq", "fqe", "cfqe", "sdr")
@@ -51,9 +51,25 @@ class JourneyValue:
 
 
 def transitions(journeys: Journeys, of: Feedback) -> Transitions:
-    """The feedback's rows as transitions; each user's rows are an episode, in order, without gaps."""
+    """The feedback's rows as transitions; each user's rows are an episode, in order.
+
+    UserError where the log has no users, or a journey has gaps: what follows a step would not be what the rows hold
+    next, and its weight would be missing from theirs.
+    """
+    if journeys.schema.user is None:
+        raise UserError(
+            f"{journeys.path}: schema {journeys.schema.name} names no user, so there are no journeys to value; "
+            "leave  --journeys  out"
+        )
     users = journeys.user_of_step[of.rows]
     initial = np.append(True, users[1:] != users[:-1])
+    gaps = np.flatnonzero(~initial & (np.diff(of.rows, prepend=of.rows[0]) != 1))
+    if len(gaps):
+        raise UserError(
+            f"{journeys.path}: {len(gaps):,} steps inside of journeys are left out, the first before row "
+            f"{of.rows[gaps[0]]} (gain unknown, or not to be valued), expected journeys without gaps; "
+            "choose another gain, or leave  --journeys  out"
+        )
     last = np.append(initial[1:], True)
     table = given(known_before(journeys, of.rows), "before")
     state = linear_inputs(table)(table)  # (n, S)
@@ -84,14 +100,18 @@ def journey_value(
     seed: int = 0,
     states: Transitions | None = None,
     own: dict[str, OnPolicy] | None = None,
+    doubt: str | None = None,
 ) -> JourneyValue:
     """The value of the feedback's policy over journeys.
 
-    `states` and `own` may hand in what policies on the same rows share: `transitions`, and an earlier value's `own`.
+    `states` and `own` may hand in what policies on the same rows share: `transitions`, and an earlier value's `own`;
+    `doubt` is what speaks against the propensities.
 
     The discount looks as far ahead as journeys are long, 1 - 1 / their mean length, unless `config` says otherwise.
-    Estimates by weights are refused where whole journeys leave too few effective users, fitted ones on their alarms,
-    or where Q fitted for the policy that logged does not tell its own return. UserError for an unknown estimator.
+    All estimates are refused where the policy takes channels that the log never chose, or the log's own gains are few.
+    Those by weights are refused where whole journeys leave too few effective users or the propensities do not fit,
+    fitted ones on their alarms, or where Q fitted for the policy that logged does not tell its own return. UserError
+    for an unknown estimator.
     """
     for name in estimators:
         if name not in ESTIMATORS:
@@ -104,7 +124,10 @@ def journey_value(
         steps.offsets, of.log_weight, of.reward, steps.group[steps.starts], steps.groups, gamma=config.gamma
     )
     overlap = weights(episodes)
-    thin = thin_overlap(overlap, gate)
+    few = logged_refused(of, gate)
+    seen = support(of, gate, doubt)
+    unseen = seen.refused if seen.never_logged > gate.never_logged else few
+    thin = unseen or doubt or thin_overlap(overlap, gate)
     discounted = float((config.gamma**episodes.step).sum() / len(episodes))
     functionals: dict[str, tuple[Functional, float, str | None]] = {}
     fitted: dict[str, FittedQ] = {}
@@ -122,17 +145,18 @@ def journey_value(
         if name == "sdr":
             functionals[name] = doubly_robust(replace(episodes, q=found.q, v=found.v)), 1 / discounted, thin
             continue
-        doubt = found.alarm
-        if doubt is None and not own[of_kind].covers:
+        alarm = unseen or found.alarm
+        if alarm is None and not own[of_kind].covers:
             o = own[of_kind]
-            doubt = (
+            alarm = (
                 f"Q fitted for the policy that logged gives {o.estimated:.4g} a journey where the log holds "
                 f"{o.observed:.4g}, the interval of the difference being {o.low:.3g} to {o.high:.3g}"
             )
-        functionals[name] = found.functional(), 1 - config.gamma, doubt
+        functionals[name] = found.functional(), 1 - config.gamma, alarm
     discounts: Floats = np.power(config.gamma, episodes.step.astype(np.float64))
     own_value = ratios([Term(discounts * of.reward, discounts)], of.codes, of.groups)
-    logged = estimate(draw({"logged": own_value}, of.groups, resamples, seed)["logged"], len(of))
+    none = logged_refused(of, OBSERVED)
+    logged = refuse(estimate(draw({"logged": own_value}, of.groups, resamples, seed)["logged"], len(of)), none)
     drawn = draw({name: f for name, (f, _, _) in functionals.items()}, steps.groups, resamples, seed)
     estimates = {
         name: _in_steps(estimate(drawn[name], len(of)), scale, why) for name, (_, scale, why) in functionals.items()
@@ -179,7 +203,4 @@ def _in_steps(found: Estimate, scale: float, why: str | None) -> Estimate:
     scaled = {k: v * scale for k, v in found.diagnostics.items()}
     if found.value is None or found.low is None or found.high is None:
         return replace(found, diagnostics=scaled, refused=why or found.refused)
-    value, low, high = (x * scale for x in (found.value, found.low, found.high))
-    if why is None:
-        return Estimate(value, low, high, found.n, scaled)
-    return Estimate(None, None, None, found.n, scaled | {"raw_value": value, "raw_low": low, "raw_high": high}, why)
+    return refuse(Estimate(found.value * scale, found.low * scale, found.high * scale, found.n, scaled), why)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from headrace.errors import UserError
 from headrace.evaluate.floor_features import Table, given, known_before
 from headrace.evaluate.floor_models import fit_trees
 from headrace.evaluate.metrics import Kind
@@ -91,6 +92,9 @@ def _folds(codes: Integers, folds: int, seed: int) -> Iterator[tuple[Integers, I
     """For each fold the rows to fit on, those to stop on, and those held out; no group stands in two of them."""
     rng = np.random.default_rng(seed)
     groups = int(codes.max()) + 1
+    if groups < 2:
+        raise UserError("ope: the rows are of 1 user, and models are fitted on other users; give rows of 2 or more")
+    folds = min(folds, groups)
     fold_of = rng.permutation(groups) % folds
     for fold in range(folds):
         held: Bools = fold_of[codes] == fold

@@ -26,7 +26,7 @@ from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import known_for_training
 from headrace.ope.models import MOST_ROWS, Progress, fit_gain
-from headrace.ope.valuation import reward_of
+from headrace.ope.valuation import reward_of, reward_weights
 
 LEARNERS = ("past-rate", "trees")
 NAMES = ("uniform", "logged", "constant:CHANNEL", *LEARNERS)
@@ -109,14 +109,6 @@ def named(
 def of_gains(gains: Floats) -> Acts:
     """The channel of the largest gain; `gains` (n, M)."""
     return Acts(np.eye(gains.shape[1])[gains.argmax(axis=1)], gains.max(axis=1))
-
-
-def reward_weights(journeys: Journeys) -> dict[str, float]:
-    """The reward where none is named: the first gain that has a size."""
-    usable = [g.name for g in journeys.schema.gains if g.kind != "classes"]
-    if not usable:
-        raise UserError(f"{journeys.path}: schema {journeys.schema.name} names no gain; a value needs one")
-    return {usable[0]: 1.0}
 
 
 def _one(name: str, journeys: Journeys) -> Floats:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.errors import unknown
+from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Bools, Floats
 from headrace.ope.feedback import Feedback
 from headrace.ope.intervals import Functional, Term, ratios
@@ -28,6 +28,7 @@ from headrace.ope.intervals import Functional, Term, ratios
 WEIGHTED = ("ips", "clipped", "snips")
 MODELLED = ("dm", "dr", "sndr", "switch-dr")
 ESTIMATORS = (*WEIGHTED, *MODELLED)
+HONEST = ("dr", "sndr", "snips", "ips")  # whose intervals leave no bias out; the first that is there is recommended
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,25 @@ class Thresholds:
 
     clip: float = 10.0
     switch: float = 10.0
+
+
+def recommended(estimators: Sequence[str]) -> str:
+    """The one of these that a value is told by; UserError where one is unknown or none can stand alone.
+
+    >>> recommended(["ips", "dm", "snips"])
+    'snips'
+    """
+    for name in estimators:
+        if name not in ESTIMATORS:
+            raise unknown("estimator", name, ESTIMATORS)
+    found = next((name for name in HONEST if name in estimators), None)
+    if found is None:
+        given = ", ".join(estimators) or "none"
+        raise UserError(
+            f"estimators: {given}, whose intervals leave out a bias of their own, so no value stands on them alone; "
+            f"add one of {', '.join(HONEST)}"
+        )
+    return found
 
 
 def terms(name: str, of: Feedback, q: Floats | None = None, thresholds: Thresholds | None = None) -> list[Term]:

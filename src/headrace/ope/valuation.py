@@ -10,7 +10,7 @@ n rows, M channels.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -22,14 +22,13 @@ from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import WHOLE
 from headrace.ope import single
-from headrace.ope.feedback import Chances, Feedback, feedback
-from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of
+from headrace.ope.feedback import Chances, Feedback, feedback, known_rewards, per_row
+from headrace.ope.intervals import Drawn, Functional, Term, draw, groups_of, refuse
 from headrace.ope.intervals import estimate as estimate_of
 from headrace.ope.models import Progress, reward_model
 from headrace.ope.propensities import Propensities, propensities
-from headrace.ope.support import Gate, Support, support
+from headrace.ope.support import OBSERVED, Gate, Support, logged_refused, support
 
-RECOMMENDED = "dr"  # docs/ope.md tells what it was chosen by
 ALL = "all"  # the group of all rows
 
 
@@ -54,7 +53,7 @@ class Value:
     @property
     def best(self) -> Estimate:
         """By the recommended estimator."""
-        return self.estimates[RECOMMENDED if RECOMMENDED in self.estimates else next(iter(self.estimates))]
+        return self.estimates[single.recommended(list(self.estimates))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +65,25 @@ class Valuation:
     differences: dict[tuple[str, str], dict[str, Estimate]]  # of two policies over all rows, by estimator
     propensities: Propensities
     weights: dict[str, Floats] = field(default_factory=dict)  # (n,) importance weights by policy
+    left_out: int = 0  # rows whose reward is not known
 
     def __getitem__(self, policy: str) -> Value:
         return self.values[ALL][policy]
 
 
+def reward_weights(journeys: Journeys) -> dict[str, float]:
+    """The reward where none is named: the first gain that has a size."""
+    usable = [g.name for g in journeys.schema.gains if g.kind != "classes"]
+    if not usable:
+        raise UserError(f"{journeys.path}: schema {journeys.schema.name} names no gain; a value needs one")
+    return {usable[0]: 1.0}
+
+
 def reward_of(journeys: Journeys, rows: Integers, weights: Mapping[str, float] | None = None, s: float = 0.0) -> Floats:
     """(n,) the sum of gains by their weights (None: the first gain) less s times the cost; NaN where one is unknown."""
     schema = journeys.schema
-    if weights is None:
-        usable = [g.name for g in schema.gains if g.kind != "classes"]
-        if not usable:
-            raise UserError(f"{journeys.path}: schema {schema.name} names no gain; a value needs one")
-        weights = {usable[0]: 1.0}
     total = np.zeros(len(rows))
-    for name, weight in weights.items():
+    for name, weight in (reward_weights(journeys) if weights is None else weights).items():
         if schema.gain(name).kind == "classes":
             raise UserError(f"{journeys.path}: gain {name} has classes and no size; a value needs another gain")
         total += weight * gain_values(schema.gain(name), np.asarray(journeys.gain(name))[rows])
@@ -136,12 +139,15 @@ def value(
 
     `reward` defaults to the first gain (`reward_of` makes others); `propensity` is "logged", "random", "estimated" or
     values; `subgroups` names parts of the rows that get values of their own; `paired` asks for the difference of every
-    two policies. Refused estimates have value None, the
-    reason, and the raw number in `diagnostics` alone.
+    two policies. Refused estimates have value None, the reason, and the raw number in `diagnostics` alone. Rows whose
+    reward is unknown are left out (`left_out`); where that depends on the reward, values are biased.
     """
-    rows = np.arange(journeys.n_steps) if rows is None else np.asarray(rows, dtype=np.int64)
-    reward = reward_of(journeys, rows) if reward is None else reward
-    known = ~np.isnan(reward)
+    single.recommended(estimators)
+    rows = _rows(journeys, rows)
+    reward = reward_of(journeys, rows) if reward is None else per_row("reward", reward, len(rows))
+    if propensity is not None and not isinstance(propensity, str):
+        propensity = per_row("propensity", propensity, len(rows))
+    known = known_rewards(journeys, rows, reward)
     users = None if journeys.schema.user is None else journeys.user_of_step[rows[known]]
     codes, groups = groups_of(users, int(known.sum()), seed)
     given = propensity[known] if isinstance(propensity, np.ndarray) else propensity
@@ -149,7 +155,7 @@ def value(
     chance = np.ones(len(rows))
     chance[known] = logged_with.values
     of = {
-        name: feedback(journeys, rows, c.chances, reward, chance, c.select, steps, seed)
+        name: feedback(journeys, rows, c.chances, reward, chance, _select(c.select, len(rows)), steps, seed)
         for name, c in candidates.items()
     }
     alike = np.full((len(rows), len(journeys.channels)), 1 / len(journeys.channels))
@@ -181,12 +187,38 @@ def value(
     if progress is not None:
         progress(f"{len(wanted)} intervals over {groups:,} groups")
     drawn = draw(wanted, groups, resamples, seed)
-    return _collect(candidates, of, parts, pairs, known, drawn, estimators, logged_with, gate)
+    return _collect(candidates, of, base, parts, pairs, known, drawn, estimators, logged_with, gate)
+
+
+def _rows(journeys: Journeys, rows: Integers | None) -> Integers:
+    """(n,) row numbers in the log's order, each once."""
+    if rows is None:
+        return np.arange(journeys.n_steps)
+    found = np.asarray(rows)
+    if found.dtype == np.bool_ or found.ndim != 1:
+        raise UserError("rows: expected numbers of rows, (n,); of a mask give  np.flatnonzero(mask)")
+    found = found.astype(np.int64)
+    if not len(found) or (np.diff(found) <= 0).any() or found[0] < 0 or found[-1] >= journeys.n_steps:
+        raise UserError(
+            f"rows: expected at least one number from 0 to {journeys.n_steps - 1}, rising and each once; "
+            "give  np.unique(rows)"
+        )
+    return found
+
+
+def _select(select: Floats | None, n: int) -> Floats | None:
+    if select is None:
+        return None
+    found = per_row("select", select, n)
+    if not ((found >= 0) & (found <= 1)).all():
+        raise UserError("select: expected the probability of advertising at each row, from 0 to 1")
+    return found
 
 
 def _collect(
     candidates: Mapping[str, Candidate],
     of: Mapping[str, Feedback],
+    base: Feedback,
     parts: Mapping[str, Bools],
     pairs: Sequence[tuple[str, str]],
     known: Bools,
@@ -200,12 +232,12 @@ def _collect(
     refusals = {}
     for part, mask in parts.items():
         n = int(mask[known].sum())
-        logged[part] = estimate_of(drawn[f"{part}/logged"], n)
+        few = logged_refused(base.within(mask[known]), OBSERVED)
+        logged[part] = refuse(estimate_of(drawn[f"{part}/logged"], n), few)
         values[part] = {}
         for name, whole in of.items():
-            overlap = support(whole.within(mask[known]), gate)
-            if overlap.refused is None and logged_with.doubt is not None:
-                overlap = replace(overlap, refused=logged_with.doubt, needed="propensities that fit the log")
+            here = whole.within(mask[known])
+            overlap = support(here, gate, logged_with.doubt)
             refusals[part, name] = overlap.refused
 
             def judged(key: str, n: int = n, why: str | None = overlap.refused) -> Estimate:
@@ -216,7 +248,9 @@ def _collect(
                 {e: judged(f"{part}/{name}/{e}") for e in estimators},
                 overlap,
                 {e: judged(f"{part}/{name}/{e}/over") for e in estimators},
-                estimate_of(drawn[f"{part}/{name}/selection"], n) if selects else None,
+                refuse(estimate_of(drawn[f"{part}/{name}/selection"], n), logged_refused(here, gate))
+                if selects
+                else None,
                 {e: judged(f"{part}/{name}/{e}/channel") for e in estimators} if selects else {},
             )
     differences: dict[tuple[str, str], dict[str, Estimate]] = {}
@@ -224,12 +258,6 @@ def _collect(
         why = refusals[ALL, a] or refusals[ALL, b]
         found = {e: estimate_of(drawn[f"difference/{a}/{b}/{e}"], int(known.sum())) for e in estimators}
         differences[a, b] = {e: refuse(estimate, why) for e, estimate in found.items()}
-    return Valuation(logged, values, differences, logged_with, {name: f.weight for name, f in of.items()})
-
-
-def refuse(found: Estimate, reason: str | None) -> Estimate:
-    """The estimate, or its refusal: the raw numbers then stand in the diagnostics alone."""
-    if reason is None or found.refused is not None:
-        return found
-    raw = {"raw_value": found.value, "raw_low": found.low, "raw_high": found.high}
-    return Estimate(None, None, None, found.n, found.diagnostics | raw, reason)
+    return Valuation(
+        logged, values, differences, logged_with, {name: f.weight for name, f in of.items()}, int((~known).sum())
+    )

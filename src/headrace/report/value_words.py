@@ -71,6 +71,8 @@ def sentence(records: Sequence[Record], account: Mapping[str, Any], policy: str)
     low, high = difference["low"], difference["high"]
     if base["value"] is None:
         return "refused", f"{name}: the log's own value is unknown, because {base['refused']}."
+    if max(-low, high) < 1e-6 * abs(base["value"]):
+        return said, f"{name}: the same as logged, because it chooses as the log did ({estimator})."
     if said == "better":
         return said, f"{name}: better than logged by {reach(low, high, base['value'])} ({estimator})."
     if said == "worse":
@@ -144,7 +146,13 @@ def step_words(account: Mapping[str, Any]) -> str:
 def where_words(account: Mapping[str, Any]) -> str:
     """How many rows the figures rest on, and which."""
     of = f" of {account['groups']:,} users" if account["grouped_by"] == "users" else ""
-    return f"{account['rows']:,} steps{of}, {account['where']}"
+    text = f"{account['rows']:,} steps{of}, {account['where']}"
+    if not account["left_out"]:
+        return text
+    return (
+        f"{text}; {account['left_out']:,} steps are left out, their {gain_words(account)} being unknown, and where "
+        "that depends on what it will be, values are biased"
+    )
 
 
 def journeys_words(account: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ def feedback_of(n: int, m: int, seed: int) -> tuple[Feedback, Floats]:
     codes, groups = groups_of(None, n)
     chance = np.log(logging[np.arange(n), action])
     of = Feedback(np.arange(n), action, reward, chance, valued, np.ones(n), codes, groups)
-    return of, np.full((n, m), 0.05)
+    return of, 0.1 * rng.random((n, m))
 
 
 def main() -> None:

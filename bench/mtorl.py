@@ -114,6 +114,7 @@ def table(sample: str, protocol: str, given: argparse.Namespace) -> None:
     if pairs:
         parts.append("\n".join(pairs))
     options = f" --folds {given.folds}" if given.folds else ""
+    options += f" --floors {' '.join(given.floors)}" if given.floors != list(FLOORS) else ""
     options += f" --set {' '.join(given.set)}" if given.set else ""
     parts.append(
         f"`python bench/mtorl.py --samples {sample} --protocols {protocol} --seeds {' '.join(map(str, given.seeds))}"

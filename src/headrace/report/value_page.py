@@ -116,12 +116,12 @@ def _journeys(records: Sequence[Record], account: Mapping[str, Any], policies: S
     logged = figure(records, "logged", "value_pdis")
     digits = digits_of([logged, *(r for found in held.values() for r in found)])
     rows = [{"name": e, "words": WORDS[e], "cells": [_cell(r, digits) for r in found]} for e, found in held.items()]
-    why = [
-        f"{method_words(p)}, {e}: {r['refused']}"
-        for e, found in held.items()
-        for p, r in zip(policies, found, strict=True)
-        if r is not None and r["refused"]
-    ]
+    reasons: dict[tuple[str, str], list[str]] = {}  # by policy and reason
+    for e, found in held.items():
+        for p, r in zip(policies, found, strict=True):
+            if r is not None and r["refused"]:
+                reasons.setdefault((method_words(p), r["refused"]), []).append(e)
+    why = [f"{name}, {', '.join(by)}: {reason}" for (name, reason), by in reasons.items()]
     return {"rows": rows, "logged": cell(logged, digits), "words": journeys_words(account), "refused": why}
 
 

@@ -21,7 +21,7 @@ WANTED = {int: "a whole number", float: "a number"}
 
 def parse(name: str, kind: Any, arguments: Sequence[str]) -> Any:
     """The command that these words ask for; SystemExit(0) after --help, UserError for words that make no sense."""
-    flags = {f"--{f.name.replace('_', '-')}": f for f in dataclasses.fields(kind)}
+    flags = {f"--{f.name.rstrip('_').replace('_', '-')}": f for f in dataclasses.fields(kind)}  # from_: a keyword
     words = gather(arguments, flags)
     heard = io.StringIO()
     try:

@@ -140,14 +140,18 @@ def test_a_new_id_is_told_from_the_unknown_one_once_it_was_learnt(
 
 
 @pytest.mark.parametrize("rate", [1e-3, 0.02, 0.1])
-def test_no_more_is_forgotten_than_is_allowed(logs: tuple[Journeys, Journeys], parent: Run, tmp_path: Path, rate: float):
+def test_no_more_is_forgotten_than_is_allowed(
+    logs: tuple[Journeys, Journeys], parent: Run, tmp_path: Path, rate: float
+):
     bound = 0.002
     method, run, split = gone_on(parent, logs[1], tmp_path / "run", learning_rate=rate, forget=bound, epochs=3)
     found = {}
     for name, of in (("parent", MTORL.load(parent)), ("run", method)):
         assert of.network is not None and of.transforms is not None
         past = view(logs[1], split, PAST)
-        found[name] = loss_of(Learner(of.network, of.transforms, past, past, dataclasses.replace(of.config, average=None)), past)
+        found[name] = loss_of(
+            Learner(of.network, of.transforms, past, past, dataclasses.replace(of.config, average=None)), past
+        )
     for part in ("policy", "reward"):
         rise = found["run"][part] - found["parent"][part]
         assert rise <= bound + 1e-6, part
@@ -204,7 +208,14 @@ def test_the_same_run_log_and_seed_give_the_same_bytes(logs: tuple[Journeys, Jou
     for name in ("one", "two"):
         gone_on(parent, logs[1], tmp_path / name)
     gone_on(parent, logs[1], tmp_path / "other", seed=1)
-    for name in ("config.json", "transforms.json", "model.safetensors", "calibrators.json", "stream.json", "metrics.jsonl"):
+    for name in (
+        "config.json",
+        "transforms.json",
+        "model.safetensors",
+        "calibrators.json",
+        "stream.json",
+        "metrics.jsonl",
+    ):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes(), name
     assert (tmp_path / "one" / "metrics.jsonl").read_bytes() != (tmp_path / "other" / "metrics.jsonl").read_bytes()
 

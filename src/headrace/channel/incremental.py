@@ -105,7 +105,9 @@ class Parent:
         """Raises UserError where nothing can go on from a run."""
         method = run.config.get("method")
         if method != MTORL.name:
-            raise UserError(f"{run.path}: a run of {method}, and only one of {MTORL.name} can be gone on from; fit anew")
+            raise UserError(
+                f"{run.path}: a run of {method}, and only one of {MTORL.name} can be gone on from; fit anew"
+            )
         if not (run.path / "stream.json").is_file():
             raise UserError(
                 f"{run.path}: does not say until when its log was learnt (no stream.json): the log has no clock, or an "
@@ -134,7 +136,7 @@ class Incremental:
         transforms = self.method.transforms
         assert transforms is not None
         unknown = [c for c in journeys.channels if c not in transforms.channels]
-        if unknown:
+        if unknown and set(transforms.channels) <= set(journeys.channels):
             raise UserError(
                 f"{journeys.path}: channel {unknown[0]} is new, and a run's heads are made for its channels "
                 f"({', '.join(transforms.channels)}); fit anew without --from"

@@ -103,7 +103,9 @@ class Train:
         kept = {"protocol": self.protocol, "fold": self.fold, "reward": self.reward}
         for name, given in kept.items():
             if given not in (None, parent.run.config.get(name)):
-                raise UserError(f"--{name} {given}: a run that goes on keeps its parent's; leave --{name} out, or --from")
+                raise UserError(
+                    f"--{name} {given}: a run that goes on keeps its parent's; leave --{name} out, or --from"
+                )
         if self.method != parent.run.config["method"]:
             raise UserError(f"--from {parent_path}: a run of {parent.run.config['method']}, not of {self.method}")
         if not self.resume:

@@ -35,7 +35,7 @@ from headrace.learn.run import Run
 
 DAY = 86_400_000.0
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
-WAYS = {"fine-tune": {}, "free": {"rehearse": 0.0, "pull": 0.0, "forget": 1e9}}
+WAYS: dict[str, dict[str, Any]] = {"fine-tune": {}, "free": {"rehearse": 0.0, "pull": 0.0, "forget": 1e9}}
 TARGETS = ("action/log_loss", "reward/log_loss")
 Losses = dict[str, Floats]
 
@@ -44,8 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--logs", nargs="+", default=["kuairand", "world"], choices=["kuairand", "world"])
-    parser.add_argument("--share", type=float, default=0.15, help="of KuaiRand's users")
-    parser.add_argument("--users", type=int, default=600, help="of the world")
+    parser.add_argument("--share", type=float, default=0.12, help="of KuaiRand's users")
+    parser.add_argument("--users", type=int, default=500, help="of the world")
     parser.add_argument("--days", type=int, default=7)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -204,9 +204,9 @@ def table(records: list[Record], spent: dict[str, float], first: int, log: Journ
             f"| {titles[method]}, minus fit anew | " + " | ".join(cell(method, *p, "refit") for p in places) + " | |"
         )
     n = {p: next(r["n"] for r in pooled if r["part"] == p) for p in ("next day", "first days")}
-    days = sum(1 for r in records if r["part"] == "next day" and r["method"] == "refit" and r["setting"]) // 6 or 1
+    days = len({r["setting"]["day"] for r in records if r["setting"]})
     return "\n".join(lines) + (
-        f"\n\n{log.n_users:,} users, {log.n_steps:,} steps; {days + 0} days after the first {first}. Held-out users: "
+        f"\n\n{log.n_users:,} users, {log.n_steps:,} steps; {days} days after the first {first}. Held-out users: "
         f"n = {n['next day']:,} steps of the days foretold, {n['first days']:,} of the first {first} days, measured after "
         "the last. Paired 95 % intervals by bootstrap over users; less is better."
     )

@@ -91,7 +91,7 @@ def test_ids_in_use_stay_what_they_are_however_often_a_vocabulary_grows(
     ids = grown.encode(np.array(known), None).tolist()
     assert ids == list(range(FIRST, FIRST + len(known)))
     assert grown.grown == len(known) - len(old)
-    assert grown.encode(np.array([100.0, np.nan]), None).tolist() == [UNKNOWN if known else UNKNOWN, BLANK]
+    assert grown.encode(np.array([100.0, np.nan]), None).tolist() == [UNKNOWN, BLANK]
 
 
 def test_words_that_join_stand_behind_and_other_words_stay_unknown():
@@ -228,7 +228,7 @@ def test_a_run_that_went_on_is_loaded_as_any(logs: tuple[Journeys, Journeys], pa
 
 
 def test_a_log_that_tells_nothing_new_is_refused(logs: tuple[Journeys, Journeys], parent: Run):
-    with pytest.raises(UserError, match="no step of a train user at .* give a longer log"):
+    with pytest.raises(UserError, match="give a longer log"):
         Parent.of(parent).split(logs[0])
 
 

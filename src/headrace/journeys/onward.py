@@ -28,9 +28,9 @@ def learnt_until(journeys: Journeys, split: Split) -> float:
 
 
 def onward(journeys: Journeys, protocol: str, seed: int, fold: int | None, until: float) -> Split:
-    """The parts of what came since `until`, and `PAST`; raises UserError where there is nothing to learn or to judge by.
+    """The parts of what came since `until`, and `PAST`; protocol, seed and fold are those of the first run.
 
-    protocol, seed and fold are those of the first run.
+    Raises UserError where there is nothing to learn or to judge by.
     """
     if journeys.time is None:
         raise UserError(f"{journeys.path}: going on from a run needs a clock, to tell new steps, and this log has none")
@@ -46,8 +46,8 @@ def onward(journeys: Journeys, protocol: str, seed: int, fold: int | None, until
         if not parts[part].any():
             last = float(np.max(journeys.time)) if journeys.n_steps else None
             raise UserError(
-                f"{journeys.path}: no step of a {part} user at {until:.16g} or later, where the run goes on (the log ends "
-                f"at {last}); give a longer log"
+                f"{journeys.path}: no step of a {part} user at {until:.16g} or later, where the run goes on (the log "
+                f"ends at {last}); give a longer log"
             )
     parts[PAST] = users["validation"] & (np.asarray(journeys.time) < until)
     digest = hashlib.sha256(f"{protocol}:{seed}:{fold}:{until!r}:{journeys.fingerprint}".encode()).hexdigest()
@@ -74,7 +74,7 @@ def of_training_users(journeys: Journeys, split: Split) -> Bools:
 
 
 def _new(journeys: Journeys, until: float) -> Bools:
-    """(N,) the steps from `until` on, and earlier ones of which a delayed outcome was settled between it and the end."""
+    """(N,) the steps from `until` on, and earlier ones of which a delayed outcome was settled since."""
     time = np.asarray(journeys.time)
     new = time >= until
     for gain in (g.name for g in journeys.schema.gains if g.known.startswith("at:")):

@@ -29,7 +29,6 @@ from headrace.journeys.statistics import (
     closed_at,
     default_statistics,
     gain_values,
-    known_at,
     running,
     running_of,
 )

@@ -58,8 +58,8 @@ class Inputs(nn.Module):
     ):
         """`unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
         users apart by the combination of their features, and teaches it what to do with ids it has not met. Numbers
-        that have `knots` are also given in bins. `start` is the spread of the embeddings at first. `grown` says how many
-        ids of each column joined after the first fit: they widen nothing."""
+        that have `knots` are also given in bins. `start` is the spread of the embeddings at first. `grown` says how
+        many ids of each column joined after the first fit: they widen nothing."""
         super().__init__()
         self.unknown = unknown
         widths = [embedding_width(n - g) for n, g in zip(cardinalities, grown or [0] * len(cardinalities), strict=True)]

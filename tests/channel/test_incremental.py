@@ -1,4 +1,4 @@
-"""Going on from a run: ids in use stay what they are, only what came since is learnt, and forgetting keeps its bound."""
+"""Going on from a run: ids in use stay what they are, what came since is learnt, and forgetting keeps its bound."""
 
 import dataclasses
 from pathlib import Path

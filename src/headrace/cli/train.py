@@ -53,7 +53,8 @@ class Train:
         from headrace.report.summary import summarise
 
         if self.from_ is not None:
-            return self.go_on(self.from_)
+            self.go_on(self.from_)
+            return
         protocol = self.protocol or "honest"
         kind = method_of(self.method)
         changes = (*self.set, f"seed={self.seed}")

@@ -84,7 +84,7 @@ def test_what_cannot_go_on_is_told_in_one_line(days: dict[int, Path], first: Pat
         "not a run": ("--from", tmp_path / "none", "--data", days[15], *out),
         "keeps its parent's": ("--from", first, "--data", days[15], *out, "--protocol", "honest"),
         "did you mean 'forget'": ("--from", first, "--data", days[15], *out, "--set", "forgets=1"),
-        "'default', 'tiny'": ("--from", first, "--data", days[15], *out, "--preset", "paper"),
+        "Known: default, tiny": ("--from", first, "--data", days[15], *out, "--preset", "paper"),
     }
     for expected, words in wrong.items():
         code, err = told("train", "mtorl", *words)

@@ -25,7 +25,7 @@ def open_run(path: Path) -> Run:
         raise UserError(f"{path}/manifest.json: damaged, it tells no provenance; restore it from a copy, or fit again")
     if sealed is None:
         raise UserError(f"{path}: its training has not finished; go on with  headrace train ... --resume")
-    for name in (*PREDICTS, *(name for name in ("encoder.json",) if name in sealed)):
+    for name in (*PREDICTS, *(name for name in ("encoder.json", "stream.json") if name in sealed)):
         if name not in sealed:
             raise UserError(f"{path}: holds no {name}; expected a run that  headrace train  left")
         if not (path / name).is_file():

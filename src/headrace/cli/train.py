@@ -20,10 +20,10 @@ class Train:
     out: Path
     """The run's new folder."""
     from_: Annotated[Path | None, QUIET, tyro.conf.arg(name="from", metavar="RUN")] = None
-    """A run of mtorl to go on from: learns the steps of --data that came since, the users' earlier ones being their
-    past; --set then changes forget, learning_rate, epochs, pull, rehearse."""
-    protocol: str | None = None
-    """honest (default) | users | temporal | time | paper"""
+    """A run of mtorl to go on from: learns what came since, earlier steps of --data being the past; --set then changes
+    forget, learning_rate, epochs, pull and rehearse."""
+    protocol: Annotated[str | None, QUIET] = None
+    """honest | users | temporal | time | paper; default: honest, or that of --from."""
     fold: Annotated[int | None, QUIET] = None
     """0 to 4: one of five folds over the users (honest, users); none of them without it."""
     preset: str = "default"
@@ -90,6 +90,7 @@ class Train:
     def go_on(self, parent_path: Path) -> None:
         """Learn what came since another run was fitted."""
         from headrace.channel.incremental import PRESETS, Incremental, IncrementalConfig, Parent
+        from headrace.channel.methods import method_of
         from headrace.cli.console import out
         from headrace.cli.fitting import audited, provenance, settings
         from headrace.cli.measuring import open_run, own_schema
@@ -100,6 +101,7 @@ class Train:
         from headrace.report.summary import summarise
 
         config = configure(self.method, IncrementalConfig, PRESETS, self.preset, (*self.set, f"seed={self.seed}"))
+        method_of(self.method)
         parent = Parent.of(open_run(parent_path))
         kept = {"protocol": self.protocol, "fold": self.fold, "reward": self.reward}
         for name, given in kept.items():

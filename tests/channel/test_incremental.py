@@ -171,6 +171,16 @@ def test_what_a_chain_forgets_adds_up(logs: tuple[Journeys, Journeys], parent: R
     assert last["forgotten"] == spent
 
 
+def test_a_policy_that_prefers_relative_to_a_reference_goes_on_relative_to_its_parent(
+    logs: tuple[Journeys, Journeys], tmp_path: Path
+):
+    first = first_run(logs[0], tmp_path / "first", preference="reference", epochs=1)
+    _, run, _ = gone_on(first, logs[1], tmp_path / "run")
+    at_start = run.read_json("stream.json")["measured"][0]
+    assert at_start["share"] == 0.0
+    assert at_start["new"]["preference"] == pytest.approx(np.log(2), abs=1e-5)  # it is its own reference
+
+
 def test_only_what_came_since_is_a_label_and_held_out_users_stay_held_out(logs: tuple[Journeys, Journeys], parent: Run):
     whole = logs[1]
     split = Parent.of(parent).split(whole)

@@ -14,6 +14,7 @@ Pull to the start: Li et al. 2018 (L2-SP), decoupled from the gradient as AdamW'
 Wortsman et al. 2022 (WiSE-FT). Forgetting against the best so far: Chaudhry et al. 2018.
 """
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,9 +78,10 @@ class Tuner(Learner):
         train: View,
         validation: View,
         config: MTORLConfig,
+        reference: Network | None,
         pull: float,
     ):
-        super().__init__(network, transforms, train, validation, config)
+        super().__init__(network, transforms, train, validation, config, reference)
         self.start = {name: weight.detach().clone() for name, weight in network.named_parameters()}
         self.back = pull * config.learning_rate
 
@@ -177,12 +179,14 @@ class Incremental:
                 (split, PAST),
             )
         )
-        learner = Tuner(network, transforms, train, validation, tuned, config.pull)
+        # A policy that prefers relative to a reference now does so relative to the one it goes on from.
+        reference = copy.deepcopy(network).eval() if tuned.preference == "reference" else None
+        learner = Tuner(network, transforms, train, validation, tuned, reference, config.pull)
         loop = LoopConfig(epochs=config.epochs, patience=None, seed=config.seed, progress=progress)
         method.stage = fit_stage(learner, run, "train", loop)
         with learner.optimiser.averaged():
             end = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
-        judge = Learner(network, transforms, train, validation, dataclasses.replace(tuned, average=None))
+        judge = Learner(network, transforms, train, validation, dataclasses.replace(tuned, average=None), reference)
         weights, told = self.choose(judge, start, end, past)
         network.load_state_dict(weights)
         method.transforms, method.network = transforms, network

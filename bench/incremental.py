@@ -227,7 +227,7 @@ def picture(records: list[Record]) -> Any:
         if r["setting"] and r["against"] == "frozen" and r["value"] is not None
     ]
     ways = alt.Color("way:N", title=None, sort=list(names.values()))
-    base = alt.Chart(pl.DataFrame(rows)).encode(alt.X("day:O", title="day", axis=alt.Axis(labelAngle=0)), ways)
+    base = alt.Chart().encode(alt.X("day:O", title="day", axis=alt.Axis(labelAngle=0)), ways)
     offset = alt.XOffset("way:N", sort=list(names.values()))
     bars = base.mark_rule().encode(alt.Y("low:Q", title="log loss minus the first run's"), alt.Y2("high:Q"), offset)
     points = base.mark_point(filled=True, size=40).encode(alt.Y("value:Q"), offset)

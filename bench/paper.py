@@ -15,6 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from made_by import made_by
 from mtorl import SAMPLES, TABLES
 
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
@@ -23,7 +24,6 @@ from headrace.cli.settings import configure
 from headrace.evaluate.results import Record, save
 from headrace.journeys.audit import audit
 from headrace.journeys.prepare import prepare
-from headrace.learn.provenance import environment
 
 PUBLISHED = {"kuairand": 0.6793, "criteo": 0.5002}  # Table 2, F1
 QUICK = ["width=128", "batch_size=64", "epochs=150", "dropout=0.0", "preference=none", "gaussian=false"]
@@ -64,19 +64,16 @@ def main() -> None:
                 if r["method"] == name and r["metric"] == "action/f1_macro" and r["against"] is None
             )
 
+        figures = " | ".join(f"{f1(*of):.3f}" for of in ((test, "mtorl"), (train, "mtorl"), (test, "look-up")))
         lines.append(
-            f"| {sample} (LEAKY) | {inputs} | {f1(test, 'mtorl'):.3f} | {f1(train, 'mtorl'):.3f} | {f1(test, 'look-up'):.3f} "
-            f"| {PUBLISHED[sample]:.3f} | {leak.share:.0%} | {config.epochs} | {seconds:.0f} s |"
+            f"| {sample} (LEAKY) | {inputs} | {figures} | {PUBLISHED[sample]:.3f} | {leak.share:.0%} "
+            f"| {config.epochs} | {seconds:.0f} s |"
         )
         print(lines[-1], flush=True)
     save(records, TABLES / "paper.json")
-    made = environment()
-    lines += [
-        "",
-        f"Preset paper with {', '.join(given.set)}: `python bench/paper.py --samples {' '.join(given.samples)} "
-        f"--inputs {' '.join(given.inputs)} --set {' '.join(given.set)}`, commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores "
-        f"({made['machine']['processor']}), torch {made['machine']['torch']}, seed 0.",
-    ]
+    command = f"python bench/paper.py --samples {' '.join(given.samples)} --inputs {' '.join(given.inputs)}"
+    told = made_by(f"{command} --set {' '.join(given.set)}")
+    lines += ["", f"Preset paper with {', '.join(given.set)}: {told} Seed 0."]
     (TABLES / "paper.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(json.dumps({"table": "paper"}))
 

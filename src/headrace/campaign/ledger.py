@@ -1,0 +1,436 @@
+"""Ledger: a budget that no number of processes can overspend, in integer micros, in one SQLite file.
+
+    with Ledger.create("ledger.sqlite", budget=to_micros(1_000.0)) as ledger:
+        search = ledger.open_account("channel/search", to_micros(400.0))
+        admitted = ledger.reserve(keys, largest, [np.full(len(keys), search)], expires=7)
+        ...                                                     # show the admitted adverts
+        ledger.settle(keys_shown, costs)
+
+Two phases: `reserve` sets aside the largest cost that an exposure can have, `settle` charges what it did cost and frees
+the rest, `release` and `expire` free what will not be settled. A batch is one transaction, admitted exposure by
+exposure (admission.py). After every step, in every account, spent + reserved + free = budget and none is negative.
+
+Each exposure has a key; what was answered to a key stands, so that a retry counts once: an admitted one is not reserved
+twice, a refused one stays refused, a settled one keeps its charge. A settlement above the reservation is charged only
+up to it; the excess is noted in the entry, returned and logged as a warning. A cost told after its reservation was
+released is charged if it still fits, and is excess if not.
+
+Every transaction takes the write lock first and is on the disk before its call returns (write-ahead log, full sync).
+The file must lie on a local disk: SQLite's locks don't hold over most network file systems.
+
+B exposures. States: reserved, settled, released, refused.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from headrace.campaign.admission import admit
+from headrace.errors import UserError
+from headrace.journeys.seams import Bools, Integers
+
+MICROS = 1_000_000
+MOST = 10**15  # micros of a budget
+RESERVED, SETTLED, RELEASED, REFUSED = range(4)
+STATES = ("reserved", "settled", "released", "refused")
+WAIT_S = 600.0  # for other processes' transactions
+FORMAT = 1
+TOTAL = "total"
+NEVER = 2**62
+_log = logging.getLogger(__name__)
+
+TABLES = """
+CREATE TABLE account (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, budget INTEGER NOT NULL,
+    spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
+    CHECK (spent >= 0 AND reserved >= 0 AND spent + reserved <= budget)
+);
+CREATE TABLE purse (id INTEGER PRIMARY KEY, accounts TEXT NOT NULL UNIQUE);
+CREATE TABLE entry (
+    key TEXT PRIMARY KEY, purse INTEGER NOT NULL, largest INTEGER NOT NULL, state INTEGER NOT NULL,
+    charged INTEGER NOT NULL DEFAULT 0, excess INTEGER NOT NULL DEFAULT 0, expires INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX open_entry ON entry (expires) WHERE state = 0;
+"""
+
+
+def to_micros(amount: float) -> int:
+    """An amount of money in micros, rounded down: a budget is never rounded up.
+
+    >>> to_micros(0.013), to_micros(1.5), to_micros(0.0000019)
+    (13000, 1500000, 1)
+    """
+    if not (math.isfinite(amount) and 0 <= amount <= MOST / MICROS):
+        raise UserError(f"budget {amount}: expected an amount from 0 to {MOST // MICROS:,}")
+    nearest = round(amount * MICROS)
+    return nearest if math.isclose(nearest, amount * MICROS, abs_tol=1e-6) else math.floor(amount * MICROS)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """An account's money in micros."""
+
+    budget: int
+    spent: int
+    reserved: int
+
+    @property
+    def free(self) -> int:
+        return self.budget - self.spent - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What a batch of costs came to, micros."""
+
+    charged: Integers  # (B,)
+    excess: Integers  # (B,) above the reservation: not charged
+
+    @property
+    def alarm(self) -> bool:
+        """Whether anything cost more than was said to be possible."""
+        return bool(self.excess.any())
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The balances, the entries by state, and every way in which the entries do not add up to the balances."""
+
+    balances: dict[str, Balance]
+    entries: dict[str, int]
+    excess: int  # micros that were not charged
+    problems: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a JSON file."""
+        accounts = {
+            name: {"budget": b.budget, "spent": b.spent, "reserved": b.reserved, "free": b.free}
+            for name, b in self.balances.items()
+        }
+        told = {"entries": self.entries, "excess": self.excess, "problems": list(self.problems)}
+        return {"sound": self.sound, "accounts": accounts, **told}
+
+
+class Ledger:
+    """An opened ledger; each process and thread opens its own."""
+
+    def __init__(self, path: str | Path | None):
+        """Open the ledger in a file; UserError where none is. `Ledger.create` makes one."""
+        if path is not None and not Path(path).is_file():
+            raise UserError(f"{path}: no ledger there; make one with Ledger.create")
+        self.path = None if path is None else Path(path)
+        self._db = sqlite3.connect(
+            ":memory:" if path is None else path, timeout=WAIT_S, isolation_level=None, cached_statements=64
+        )
+        self._purses: dict[tuple[int, ...], int] = {}
+        try:
+            self._db.execute("PRAGMA synchronous = FULL")
+            held = self._db.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            raise UserError(f"{path}: not a ledger ({error}); restore it from a copy") from None
+        if path is not None and held != FORMAT:
+            self._db.close()
+            raise UserError(f"{path}: ledger format {held}, expected {FORMAT}; restore it, or start a new one")
+
+    @classmethod
+    def create(cls, path: str | Path | None, budget: int) -> "Ledger":
+        """A ledger with `budget` micros in all, in a new file (None: in memory); the one that stands there if it has
+        the same budget. Raises UserError for another budget."""
+        if not 0 <= budget <= MOST:
+            raise UserError(f"budget {budget} micros: expected 0 to {MOST:,}")
+        if path is not None:
+            db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
+            _settled_mode(db)
+            with contextlib.closing(db):
+                _make(db, budget)
+            ledger = cls(path)
+        else:
+            ledger = cls(None)
+            _make(ledger._db, budget)
+        held = ledger.balances()[TOTAL].budget
+        if held != budget:
+            ledger.close()
+            raise UserError(f"{path}: a ledger over {held} micros is there, asked for {budget}; choose another file")
+        return ledger
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    def open_account(self, name: str, budget: int) -> int:
+        """The id of an account within the total, for `reserve`; a second call with the same budget gives the same id.
+
+        Raises UserError where it is open with another budget.
+        """
+        if not 0 <= budget <= MOST:
+            raise UserError(f"account {name}: budget {budget} micros: expected 0 to {MOST:,}")
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO account (name, budget) VALUES (?, ?)", (name, budget))
+            found, held = db.execute("SELECT id, budget FROM account WHERE name = ?", (name,)).fetchone()
+        if held != budget:
+            raise UserError(f"account {name}: it is open with {held} micros, asked for {budget}")
+        return int(found)
+
+    def reserve(
+        self, keys: Sequence[str], largest: Integers, accounts: Sequence[Integers] = (), expires: int = NEVER
+    ) -> Bools:
+        """(B,) whether each exposure may be shown. Set aside `largest` (B,) micros for each that may.
+
+        `accounts` are arrays (B,) of account ids (-1: none) that each exposure is charged to beside the total.
+        `expires` is the time from which `expire` frees the reservations, on the caller's clock.
+        """
+        asked = _micros(largest, len(keys))
+        if not len(keys):
+            return np.zeros(0, dtype=np.bool_)
+        with self._transaction() as db:
+            purse, purses = self._purse_of(db, accounts, len(keys))
+            held = self._held(db, keys)
+            first = {key: place for place, key in reversed(list(enumerate(keys)))}
+            fresh = np.array([first[k] == i and k not in held for i, k in enumerate(keys)], dtype=np.bool_)
+            at = np.flatnonzero(fresh)
+            admitted = self._admitted(db, asked[at], purse[at], purses)
+            self._move(db, purse[at][admitted], purses, reserved=asked[at][admitted])
+            ids = np.array(list(purses))[purse[at]].tolist() if len(at) else []
+            states = np.where(admitted, RESERVED, REFUSED).tolist()
+            db.executemany(
+                "INSERT INTO entry (key, purse, largest, state, expires) VALUES (?, ?, ?, ?, ?)",
+                zip([keys[i] for i in at], ids, asked[at].tolist(), states, [expires] * len(at), strict=True),
+            )
+        answers = {k: row[2] in (RESERVED, SETTLED) for k, row in held.items()}
+        answers |= {keys[i]: ok for i, ok in zip(at.tolist(), admitted.tolist(), strict=True)}
+        return np.array([answers[k] for k in keys], dtype=np.bool_)
+
+    def settle(self, keys: Sequence[str], costs: Integers) -> Settlement:
+        """Charge what exposures did cost, (B,) micros; each key stands once.
+
+        Raises ValueError for keys that were never reserved, or were refused.
+        """
+        cost = _micros(costs, len(keys))
+        if not len(keys):
+            return Settlement(cost, cost)
+        if len(set(keys)) != len(keys):
+            raise ValueError("settle: a key stands twice; an exposure has one cost")
+        with self._transaction() as db:
+            rows = self._rows(db, keys)
+            known, largest, state, charged, excess = (np.array(c, dtype=np.int64) for c in zip(*rows, strict=True))
+            purse, purses = self._known_purses(db, known)
+            due = np.minimum(cost, largest)
+            now, late = state == RESERVED, np.flatnonzero(state == RELEASED)
+            self._move(db, purse[now], purses, spent=due[now], reserved=-largest[now])
+            fits = self._admitted(db, due[late], purse[late], purses)
+            self._move(db, purse[late[fits]], purses, spent=due[late[fits]])
+            charged[now], charged[late] = due[now], np.where(fits, due[late], 0)
+            changed = np.flatnonzero(state != SETTLED)
+            excess[changed] = cost[changed] - charged[changed]
+            db.executemany(
+                "UPDATE entry SET state = ?, charged = ?, excess = ? WHERE key = ?",
+                [(SETTLED, int(charged[i]), int(excess[i]), keys[i]) for i in changed],
+            )
+        settled = Settlement(charged, excess)
+        if settled.alarm:
+            worst = int(excess.argmax())
+            told = (int((excess > 0).sum()), int(excess.sum()), keys[worst], int(excess[worst]))
+            _log.warning("%d exposures cost %d micros more than was reserved, first of all %s: %d", *told)
+        return settled
+
+    def release(self, keys: Sequence[str]) -> int:
+        """Free the reservations of exposures that were not shown; how many there were."""
+        with self._transaction() as db:
+            held = self._held(db, keys)
+            return self._free(db, [(k, purse, largest) for k, (purse, largest, s) in held.items() if s == RESERVED])
+
+    def expire(self, now: int) -> int:
+        """Free all reservations whose time has come; how many there were."""
+        with self._transaction() as db:
+            wanted = "SELECT key, purse, largest FROM entry WHERE state = 0 AND expires <= ?"
+            return self._free(db, db.execute(wanted, (now,)).fetchall())
+
+    def balances(self) -> dict[str, Balance]:
+        """The accounts by name, "total" first, at one moment."""
+        rows = self._db.execute("SELECT name, budget, spent, reserved FROM account ORDER BY id").fetchall()
+        return {name: Balance(*numbers) for name, *numbers in rows}
+
+    @property
+    def balance(self) -> Balance:
+        """The whole budget's."""
+        return Balance(
+            *self._db.execute("SELECT budget, spent, reserved FROM account WHERE name = ?", (TOTAL,)).fetchone()
+        )
+
+    def audit(self) -> Audit:
+        """Add up every entry and compare: nothing here reads a stored balance but to check it."""
+        db = self._db
+        db.execute("BEGIN")
+        try:
+            problems = [f"file: {told}" for (told,) in db.execute("PRAGMA integrity_check") if told != "ok"]
+            purses = {i: json.loads(a) for i, a in db.execute("SELECT id, accounts FROM purse")}
+            rows = db.execute("SELECT id, name, budget, spent, reserved FROM account ORDER BY id").fetchall()
+            spent, reserved = {i: 0 for i, *_ in rows}, {i: 0 for i, *_ in rows}
+            counts, excess = dict.fromkeys(STATES, 0), 0
+            sums = "SELECT purse, state, COUNT(*), SUM(largest), SUM(charged), SUM(excess) FROM entry GROUP BY 1, 2"
+            for purse, state, count, largest, charged, more in db.execute(sums):
+                counts[STATES[state]] += count
+                excess += more
+                for account in purses[purse]:
+                    spent[account] += charged
+                    reserved[account] += largest if state == RESERVED else 0
+            wrong = "SELECT key FROM entry WHERE charged > largest OR charged < 0 OR (state <> 1 AND charged <> 0)"
+            problems += [f"entry {key}: charged what it may not be" for (key,) in db.execute(wrong)]
+        finally:
+            db.execute("COMMIT")
+        balances = {}
+        for i, name, budget, held_spent, held_reserved in rows:
+            balances[name] = Balance(budget, held_spent, held_reserved)
+            for what, held, summed in (("spent", held_spent, spent[i]), ("reserved", held_reserved, reserved[i])):
+                if held != summed:
+                    problems.append(f"account {name}: {what} {held}, its entries add up to {summed}")
+            if spent[i] + reserved[i] > budget:
+                problems.append(f"account {name}: overspent by {spent[i] + reserved[i] - budget}")
+        return Audit(balances, counts, excess, tuple(problems))
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, alone: the write lock is taken before anything is read."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            self._purses.clear()
+            raise
+        self._db.execute("COMMIT")
+
+    def _purse_of(
+        self, db: sqlite3.Connection, accounts: Sequence[Integers], n: int
+    ) -> tuple[Integers, dict[int, list[int]]]:
+        """(B,) place of each exposure's purse in the purses of the batch, and those: id -> accounts."""
+        total = db.execute("SELECT id FROM account WHERE name = ?", (TOTAL,)).fetchone()[0]
+        columns = np.stack([np.full(n, total), *(np.asarray(a, dtype=np.int64) for a in accounts)], axis=1)
+        radix = np.concatenate([[1], np.cumprod(columns.max(axis=0, initial=0)[:-1] + 2)])
+        _, at, place = np.unique((columns + 1) @ radix, return_index=True, return_inverse=True)
+        ids = []
+        for row in columns[at].tolist():
+            held = tuple(sorted({a for a in row if a >= 0}))
+            if held not in self._purses:
+                text = json.dumps(held)
+                db.execute("INSERT OR IGNORE INTO purse (accounts) VALUES (?)", (text,))
+                self._purses[held] = db.execute("SELECT id FROM purse WHERE accounts = ?", (text,)).fetchone()[0]
+            ids.append((self._purses[held], list(held)))
+        order = {purse: k for k, purse in enumerate(dict(ids))}
+        places = np.array([order[purse] for purse, _ in ids], dtype=np.int64)
+        return places[place], dict(ids)
+
+    def _known_purses(self, db: sqlite3.Connection, ids: Integers) -> tuple[Integers, dict[int, list[int]]]:
+        """The same for purses that entries name by id."""
+        wanted, place = np.unique(ids, return_inverse=True)
+        held = {
+            i: json.loads(db.execute("SELECT accounts FROM purse WHERE id = ?", (i,)).fetchone()[0])
+            for i in wanted.tolist()
+        }
+        return place, held
+
+    def _admitted(
+        self, db: sqlite3.Connection, amounts: Integers, purse: Integers, purses: dict[int, list[int]]
+    ) -> Bools:
+        used = sorted({a for held in purses.values() for a in held})
+        free = dict(db.execute("SELECT id, budget - spent - reserved FROM account").fetchall())
+        unknown = [a for a in used if a not in free]
+        if unknown:
+            raise ValueError(f"reserve: no account has the id {unknown[0]}; open_account gives ids")
+        holds = np.array([[a in held for a in used] for held in purses.values()], dtype=np.bool_)
+        return admit(amounts, purse, holds.reshape(len(purses), len(used)), np.array([free[a] for a in used]))
+
+    def _move(
+        self,
+        db: sqlite3.Connection,
+        purse: Integers,
+        purses: dict[int, list[int]],
+        spent: Integers | int = 0,
+        reserved: Integers | int = 0,
+    ) -> None:
+        """Add a batch's amounts to the balances of its accounts; the table refuses what would overspend."""
+        changes: dict[int, list[int]] = {}
+        for column, amounts in enumerate((spent, reserved)):
+            sums = np.zeros(len(purses), dtype=np.int64)
+            np.add.at(sums, purse, amounts)
+            for held, amount in zip(purses.values(), sums.tolist(), strict=True):
+                for account in held:
+                    changes.setdefault(account, [0, 0])[column] += amount
+        update = "UPDATE account SET spent = spent + ?, reserved = reserved + ? WHERE id = ?"
+        db.executemany(update, [(*amounts, account) for account, amounts in changes.items() if any(amounts)])
+
+    def _held(self, db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int, int]]:
+        """key -> (purse, largest, state) of the keys that have an entry."""
+        wanted = "SELECT e.key, purse, largest, state FROM json_each(?) j CROSS JOIN entry e ON e.key = j.value"
+        return {key: tuple(row) for key, *row in db.execute(wanted, (json.dumps(list(keys)),))}  # type: ignore[misc]
+
+    def _rows(self, db: sqlite3.Connection, keys: Sequence[str]) -> list[tuple[int, ...]]:
+        """(purse, largest, state, charged, excess) of each key, in order."""
+        wanted = (
+            "SELECT e.key, purse, largest, state, charged, excess FROM json_each(?) j "
+            "CROSS JOIN entry e ON e.key = j.value"
+        )
+        held = {key: tuple(row) for key, *row in db.execute(wanted, (json.dumps(list(keys)),))}
+        for key in keys:
+            if key not in held:
+                raise ValueError(f"settle: {key} was never reserved")
+            if held[key][2] == REFUSED:
+                raise ValueError(f"settle: {key} was refused, so it may not have been shown")
+        return [held[key] for key in keys]
+
+    def _free(self, db: sqlite3.Connection, rows: list[tuple[str, int, int]]) -> int:
+        purse, purses = self._known_purses(db, np.array([r[1] for r in rows], dtype=np.int64))
+        self._move(db, purse, purses, reserved=-np.array([r[2] for r in rows], dtype=np.int64))
+        db.executemany("UPDATE entry SET state = ? WHERE key = ?", [(RELEASED, r[0]) for r in rows])
+        return len(rows)
+
+
+def _settled_mode(db: sqlite3.Connection) -> None:
+    """Write-ahead logging, which the file remembers."""
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+
+
+def _make(db: sqlite3.Connection, budget: int) -> None:
+    """The tables and the total account, unless they are there."""
+    db.execute("BEGIN IMMEDIATE")
+    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+        for statement in TABLES.split(";\n"):
+            if statement.strip():
+                db.execute(statement)
+        db.execute("INSERT INTO account (name, budget) VALUES (?, ?)", (TOTAL, budget))
+        db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("COMMIT")
+
+
+def _micros(values: Integers, n: int) -> Integers:
+    """Amounts as they are; ValueError for what is no whole amount of micros a key."""
+    amounts = np.asarray(values)
+    if amounts.shape != (n,) or (n and amounts.dtype.kind not in "iu"):
+        raise ValueError(f"amounts: shape {amounts.shape} of {amounts.dtype}, expected ({n},) whole micros")
+    if n and int(amounts.min()) < 0:
+        raise ValueError(f"amounts: {int(amounts.min())} is below 0")
+    if n and int(amounts.max()) > MOST:
+        raise ValueError(f"amounts: {int(amounts.max())} is above {MOST}")
+    return amounts.astype(np.int64)

@@ -9,7 +9,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from headrace.campaign.ledger import MOST, Ledger, to_micros
+from headrace.campaign.ledger import Ledger
+from headrace.campaign.money import MOST, to_micros
 from headrace.errors import UserError
 
 

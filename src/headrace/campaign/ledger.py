@@ -25,28 +25,33 @@ import contextlib
 import fcntl
 import json
 import logging
-import math
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 
 from headrace.campaign.admission import admit
+from headrace.campaign.money import (
+    MOST,
+    REFUSED,
+    RELEASED,
+    RESERVED,
+    SETTLED,
+    TOTAL,
+    Audit,
+    Balance,
+    Settlement,
+    audited,
+)
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools, Integers
+from headrace.learn import durable
 
-MICROS = 1_000_000
-MOST = 10**15  # micros of a budget
-RESERVED, SETTLED, RELEASED, REFUSED = range(4)
-STATES = ("reserved", "settled", "released", "refused")
 WAIT_S = 600.0  # for other processes' transactions
 FORMAT = 1
-TOTAL = "total"
 NEVER = 2**62
 _log = logging.getLogger(__name__)
 
@@ -63,67 +68,6 @@ CREATE TABLE entry (
 ) WITHOUT ROWID;
 CREATE INDEX open_entry ON entry (expires) WHERE state = 0;
 """
-
-
-def to_micros(amount: float) -> int:
-    """An amount of money in micros, rounded down: a budget is never rounded up.
-
-    >>> to_micros(0.013), to_micros(1.5), to_micros(0.0000019)
-    (13000, 1500000, 1)
-    """
-    if not (math.isfinite(amount) and 0 <= amount <= MOST / MICROS):
-        raise UserError(f"budget {amount}: expected an amount from 0 to {MOST // MICROS:,}")
-    nearest = round(amount * MICROS)
-    return nearest if math.isclose(nearest, amount * MICROS, abs_tol=1e-6) else math.floor(amount * MICROS)
-
-
-@dataclass(frozen=True, slots=True)
-class Balance:
-    """An account's money in micros."""
-
-    budget: int
-    spent: int
-    reserved: int
-
-    @property
-    def free(self) -> int:
-        return self.budget - self.spent - self.reserved
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """What a batch of costs came to, micros."""
-
-    charged: Integers  # (B,)
-    excess: Integers  # (B,) above the reservation: not charged
-
-    @property
-    def alarm(self) -> bool:
-        """Whether anything cost more than was said to be possible."""
-        return bool(self.excess.any())
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """The balances, the entries by state, and every way in which the entries do not add up to the balances."""
-
-    balances: dict[str, Balance]
-    entries: dict[str, int]
-    excess: int  # micros that were not charged
-    problems: tuple[str, ...]
-
-    @property
-    def sound(self) -> bool:
-        return not self.problems
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for a JSON file."""
-        accounts = {
-            name: {"budget": b.budget, "spent": b.spent, "reserved": b.reserved, "free": b.free}
-            for name, b in self.balances.items()
-        }
-        told = {"entries": self.entries, "excess": self.excess, "problems": list(self.problems)}
-        return {"sound": self.sound, "accounts": accounts, **told}
 
 
 class Ledger:
@@ -227,7 +171,7 @@ class Ledger:
             states = np.where(admitted, RESERVED, REFUSED).tolist()
             db.executemany(
                 "INSERT INTO entry (key, purse, largest, state, expires) VALUES (?, ?, ?, ?, ?)",
-                zip([keys[i] for i in at], ids, asked[at].tolist(), states, [expires] * len(at), strict=True),
+                zip([keys[i] for i in at.tolist()], ids, asked[at].tolist(), states, [expires] * len(at), strict=True),
             )
         answers = {k: row[2] in (RESERVED, SETTLED) for k, row in held.items()}
         answers |= {keys[i]: ok for i, ok in zip(at.tolist(), admitted.tolist(), strict=True)}
@@ -257,7 +201,7 @@ class Ledger:
             excess[changed] = cost[changed] - charged[changed]
             db.executemany(
                 "UPDATE entry SET state = ?, charged = ?, excess = ? WHERE key = ?",
-                [(SETTLED, int(charged[i]), int(excess[i]), keys[i]) for i in changed],
+                [(SETTLED, int(charged[i]), int(excess[i]), keys[i]) for i in changed.tolist()],
             )
         settled = Settlement(charged, excess)
         if settled.alarm:
@@ -290,36 +234,24 @@ class Ledger:
             *self._db.execute("SELECT budget, spent, reserved FROM account WHERE name = ?", (TOTAL,)).fetchone()
         )
 
+    def compact(self) -> None:
+        """Write the file anew, without what its course left in it: equal entries give equal bytes. Ends the ledger.
+
+        For a ledger that nobody else has open.
+        """
+        if self.path is None:
+            return
+        beside = self.path.with_name(f".{self.path.name}.new")
+        beside.unlink(missing_ok=True)
+        self._db.execute("VACUUM INTO ?", (str(beside),))
+        self.close()
+        durable.sync(beside)
+        beside.replace(self.path)
+        durable.sync(self.path.parent)
+
     def audit(self) -> Audit:
-        """Add up every entry and compare: nothing here reads a stored balance but to check it."""
-        db = self._db
-        db.execute("BEGIN")
-        try:
-            problems = [f"file: {told}" for (told,) in db.execute("PRAGMA integrity_check") if told != "ok"]
-            purses = {i: json.loads(a) for i, a in db.execute("SELECT id, accounts FROM purse")}
-            rows = db.execute("SELECT id, name, budget, spent, reserved FROM account ORDER BY id").fetchall()
-            spent, reserved = {i: 0 for i, *_ in rows}, {i: 0 for i, *_ in rows}
-            counts, excess = dict.fromkeys(STATES, 0), 0
-            sums = "SELECT purse, state, COUNT(*), SUM(largest), SUM(charged), SUM(excess) FROM entry GROUP BY 1, 2"
-            for purse, state, count, largest, charged, more in db.execute(sums):
-                counts[STATES[state]] += count
-                excess += more
-                for account in purses[purse]:
-                    spent[account] += charged
-                    reserved[account] += largest if state == RESERVED else 0
-            wrong = "SELECT key FROM entry WHERE charged > largest OR charged < 0 OR (state <> 1 AND charged <> 0)"
-            problems += [f"entry {key}: charged what it may not be" for (key,) in db.execute(wrong)]
-        finally:
-            db.execute("COMMIT")
-        balances = {}
-        for i, name, budget, held_spent, held_reserved in rows:
-            balances[name] = Balance(budget, held_spent, held_reserved)
-            for what, held, summed in (("spent", held_spent, spent[i]), ("reserved", held_reserved, reserved[i])):
-                if held != summed:
-                    problems.append(f"account {name}: {what} {held}, its entries add up to {summed}")
-            if spent[i] + reserved[i] > budget:
-                problems.append(f"account {name}: overspent by {spent[i] + reserved[i] - budget}")
-        return Audit(balances, counts, excess, tuple(problems))
+        """The balances, and whether all entries add up to them."""
+        return audited(self._db)
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -411,7 +343,7 @@ class Ledger:
     def _held(self, db: sqlite3.Connection, keys: Sequence[str]) -> dict[str, tuple[int, int, int]]:
         """key -> (purse, largest, state) of the keys that have an entry."""
         wanted = "SELECT e.key, purse, largest, state FROM json_each(?) j CROSS JOIN entry e ON e.key = j.value"
-        return {key: tuple(row) for key, *row in db.execute(wanted, (json.dumps(list(keys)),))}  # type: ignore[misc]
+        return {key: tuple(row) for key, *row in db.execute(wanted, (json.dumps(list(keys)),))}
 
     def _rows(self, db: sqlite3.Connection, keys: Sequence[str]) -> list[tuple[int, ...]]:
         """(purse, largest, state, charged, excess) of each key, in order."""

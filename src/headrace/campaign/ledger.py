@@ -245,6 +245,8 @@ class Ledger:
         beside.unlink(missing_ok=True)
         self._db.execute("VACUUM INTO ?", (str(beside),))
         self.close()
+        with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as db:
+            db.execute("PRAGMA schema_version = 1")  # it counts how often the file was written anew
         durable.sync(beside)
         beside.replace(self.path)
         durable.sync(self.path.parent)

@@ -289,7 +289,7 @@ class _Campaign:
         """What all chances are multiplied by, so that the largest costs of those drawn fit what is left.
 
         The ledger would refuse what does not fit, by its place in the batch; a refused choice has no propensity. With
-        this factor three standard deviations of the draw fit, so refusals are rare.
+        this factor a standard deviation of the draw fits, so refusals are few.
         """
         config, largest = self.config, self.market.largest_cost.astype(np.float64)
         room = config.budget - self.spent
@@ -297,7 +297,7 @@ class _Campaign:
             room = min(room, config.daily - self.spent_today)
         if stage == "exploration":
             room = min(room, self.exploration - self.spent_exploring)
-        mean, spread = float((chances @ largest).sum()), 3 * float((chances @ largest**2).sum()) ** 0.5
+        mean, spread = float((chances @ largest).sum()), float((chances @ largest**2).sum()) ** 0.5
         if mean + spread <= room:
             return 1.0
         root = (-spread + (spread**2 + 4 * mean * max(room, 0)) ** 0.5) / (2 * mean)

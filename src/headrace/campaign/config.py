@@ -24,6 +24,7 @@ class CampaignConfig:
     daily: int | None = None  # micros a day, at most
     pacing: bool = True  # spread the budget over the opportunities to come; False: spend as it comes
     refit_every: int | None = None  # rounds between two refits
+    calibrate: bool = True  # by channel, on what adverts brought and cost so far
     rescore: Literal["touched", "reachable"] = "touched"  # whose predictions are renewed as they come
     expiry: int = 8  # rounds after which an unsettled reservation is freed
 
@@ -41,5 +42,8 @@ class CampaignConfig:
             raise UserError(f"campaign: initial = {self.initial}, expected shares of the channels")
 
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": {"exploration": "all", "explore": 0.0}}
+PRESETS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "paper": {"exploration": "all", "explore": 0.0, "calibrate": False},
+}
 PRESET_ALLOCATORS: dict[str, Allocator] = {"default": Price(), "paper": TopUsers()}

@@ -76,6 +76,10 @@ class Market(Protocol):
         """(T,) how many users are to be expected at each turn of a day, by what is known before the campaign."""
         ...
 
+    def window_days(self, gain: str) -> float:
+        """How long after an advert it is known what it brought of a gain, and what it did not."""
+        ...
+
     def reachable(self) -> Integers:
         """(A,) the users who can be reached now, as numbers from 0."""
         ...

@@ -27,7 +27,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from headrace.campaign.allocator import Allocator, ChannelStatistics, Forecast
+from headrace.campaign.allocator import Allocator, Forecast
+from headrace.campaign.calibration import Calibration
 from headrace.campaign.config import CampaignConfig
 from headrace.campaign.ledger import Ledger
 from headrace.campaign.market import NO_AD, Market, Outcomes, Worth
@@ -159,7 +160,8 @@ class _Campaign:
         self.reached = np.zeros(n, dtype=np.int64)  # turns so far
         self.charged = np.zeros(n, dtype=np.int64)
         self.foreseen = np.full(n, -np.inf)
-        self.by_channel = np.zeros((3, m))  # exposures, gain, micros
+        window = max(market.window_days(gain) for gain in predictor.weights)
+        self.calibration = Calibration(market.days, m, window)
         self.spent = self.spent_today = self.spent_exploring = 0  # micros
         self.value = 0.0
         self.day = 0
@@ -192,7 +194,7 @@ class _Campaign:
         self.ledger.expire(number)
         forecast = self._forecast()  # before anything new is seen
         scored, columns = self._score(rows)
-        scores = self.scores.of(rows)
+        scores = self._calibrated(self.scores.of(rows))
         forecast = forecast or self._forecast()
         if stage == "exploration":
             chances, told = self._exploring(rows, scores)
@@ -242,15 +244,19 @@ class _Campaign:
         if not len(known):
             return None
         sample = known[:: -(-len(known) // FORECAST)]
-        exposures, gain, spent = self.by_channel
         return Forecast(
-            self.scores.of(sample),
+            self._calibrated(self.scores.of(sample)),
             np.maximum(self.reached[sample], 1).astype(np.float64),
             self._allowance(),
             (self.config.budget - self.spent) / MICROS,
             self.initial,
-            ChannelStatistics(exposures.copy(), gain.copy(), spent / MICROS),
+            self.calibration.statistics(self.market.day),
         )
+
+    def _calibrated(self, scores: Scores) -> Scores:
+        if not self.config.calibrate:
+            return scores
+        return self.calibration.factors(self.market.day).apply(scores)
 
     def _allowance(self) -> float:
         """Money for a mean opportunity of a user who is not held out: what is left over what is to be expected."""
@@ -323,8 +329,7 @@ class _Campaign:
         self.shown_today[who] += 1
         self.scores.stale[who] = True
         self.charged[who] += cost
-        for row, values in zip(self.by_channel, (np.ones(len(who)), gain, cost), strict=True):
-            row += np.bincount(where, values, minlength=len(row))
+        self.calibration.add(record["day"], where, gain, cost / MICROS, self.scores.of(who))
         self.spent += record["spent"]
         self.spent_today += record["spent"]
         self.spent_exploring += record["spent"] if record["stage"] == "exploration" else 0

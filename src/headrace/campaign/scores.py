@@ -31,6 +31,10 @@ class Scores:
     def of(self, rows: Integers) -> "Scores":
         return Scores(self.gain[rows], self.cost[rows], self.reward[rows], self.policy[rows])
 
+    def times(self, gain: Floats, cost: Floats) -> "Scores":
+        """Gains and costs of each channel multiplied by (M,) factors."""
+        return Scores(self.gain * gain, self.cost * cost, self.reward, self.policy)
+
 
 class Predictor(Protocol):
     """Says what adverts to users would bring now."""

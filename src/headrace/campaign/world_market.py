@@ -104,6 +104,9 @@ class WorldMarket:
         )
         return np.ceil(np.round((dearest + t.cost_per_click) * self.price * MICROS, 6)).astype(np.int64)
 
+    def window_days(self, gain: str) -> float:
+        return self.scenario.ads.conversion_window_days if gain in BOUGHT else 0.0
+
     def context(self) -> Context:
         """What the world shows of the users in turn."""
         if self._context is None:

@@ -53,12 +53,12 @@ def shares(title: str, rounds: Sequence[Mapping[str, Any]], channels: Sequence[s
     for r in rounds:
         sums = days.setdefault(r["day"], [0] * len(channels))
         days[r["day"]] = [a + b for a, b in zip(sums, r["channels"], strict=True)]
-    values = [
-        {"day": day, "end": day + 1, "channel": name, "share": count / sum(counts), "order": place}
-        for day, counts in days.items()
-        if sum(counts)
-        for place, (name, count) in enumerate(zip(channels, counts, strict=True))
-    ]
+    values: Values = []
+    for day, counts in days.items():
+        edges = [sum(counts[:k]) / max(sum(counts), 1) for k in range(len(counts) + 1)]
+        for name, low, high in zip(channels, edges[:-1], edges[1:], strict=True):
+            if high > low:
+                values.append({"day": day, "end": day + 1, "channel": name, "low": low, "high": high})
     colours = [LINES[k % len(LINES)] for k in range(len(channels))]
     made = (
         chart(values, title, "of a day's adverts")
@@ -66,9 +66,9 @@ def shares(title: str, rounds: Sequence[Mapping[str, Any]], channels: Sequence[s
         .encode(
             x=_days(values),
             x2="end:Q",
-            y=alt.Y("share:Q", title=None, stack=True, axis=alt.Axis(format=".0%", tickCount=5)),
+            y=alt.Y("low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=".0%", tickCount=5)),
+            y2="high:Q",
             color=alt.Color("channel:N", scale=alt.Scale(domain=list(channels), range=colours)).legend(columns=5),
-            order="order:Q",
         )
     )
     return finish(made)
@@ -93,7 +93,7 @@ def gains_curve(title: str, points: Sequence[Mapping[str, float]]) -> Any:
 
 
 def _days(values: Values) -> alt.X:
-    ends: list[float] = [v.get("end", v["day"]) for v in values]
+    ends = [float(v["end"] if "end" in v else v["day"]) for v in values]
     last = max(ends, default=1.0)
     scale = alt.Scale(domain=[0, last], nice=False)
     return alt.X("day:Q", title="day", scale=scale, axis=alt.Axis(grid=False, tickCount=7, format="d"))

@@ -46,28 +46,14 @@ from headrace.campaign.money import (
     Settlement,
     audited,
 )
+from headrace.campaign.tables import FORMAT, Purses, known_purses, make, purse_of, settled_mode
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools, Integers
 from headrace.learn import durable
 
 WAIT_S = 600.0  # for other processes' transactions
-FORMAT = 1
 NEVER = 2**62
 _log = logging.getLogger(__name__)
-
-TABLES = """
-CREATE TABLE account (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, budget INTEGER NOT NULL,
-    spent INTEGER NOT NULL DEFAULT 0, reserved INTEGER NOT NULL DEFAULT 0,
-    CHECK (spent >= 0 AND reserved >= 0 AND spent + reserved <= budget)
-);
-CREATE TABLE purse (id INTEGER PRIMARY KEY, accounts TEXT NOT NULL UNIQUE);
-CREATE TABLE entry (
-    key TEXT PRIMARY KEY, purse INTEGER NOT NULL, largest INTEGER NOT NULL, state INTEGER NOT NULL,
-    charged INTEGER NOT NULL DEFAULT 0, excess INTEGER NOT NULL DEFAULT 0, expires INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX open_entry ON entry (expires) WHERE state = 0;
-"""
 
 
 class Ledger:
@@ -81,7 +67,6 @@ class Ledger:
         self._db = sqlite3.connect(
             ":memory:" if path is None else path, timeout=WAIT_S, isolation_level=None, cached_statements=64
         )
-        self._purses: dict[tuple[int, ...], int] = {}
         self._line: int | None = None
         try:
             self._db.execute("PRAGMA synchronous = FULL")
@@ -103,13 +88,13 @@ class Ledger:
             raise UserError(f"budget {budget} micros: expected 0 to {MOST:,}")
         if path is not None:
             db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
-            _settled_mode(db)
+            settled_mode(db)
             with contextlib.closing(db):
-                _make(db, budget)
+                make(db, budget)
             ledger = cls(path)
         else:
             ledger = cls(None)
-            _make(ledger._db, budget)
+            make(ledger._db, budget)
         held = ledger.balances()[TOTAL].budget
         if held != budget:
             ledger.close()
@@ -160,7 +145,7 @@ class Ledger:
         if not len(keys):
             return np.zeros(0, dtype=np.bool_)
         with self._transaction() as db:
-            purse, purses = self._purse_of(db, accounts, len(keys))
+            purse, purses = purse_of(db, accounts, len(keys))
             held = self._held(db, keys)
             first = {key: place for place, key in reversed(list(enumerate(keys)))}
             fresh = np.array([first[k] == i and k not in held for i, k in enumerate(keys)], dtype=np.bool_)
@@ -190,7 +175,7 @@ class Ledger:
         with self._transaction() as db:
             rows = self._rows(db, keys)
             known, largest, state, charged, excess = (np.array(c, dtype=np.int64) for c in zip(*rows, strict=True))
-            purse, purses = self._known_purses(db, known)
+            purse, purses = known_purses(db, known)
             due = np.minimum(cost, largest)
             now, late = state == RESERVED, np.flatnonzero(state == RELEASED)
             self._move(db, purse[now], purses, spent=due[now], reserved=-largest[now])
@@ -264,7 +249,6 @@ class Ledger:
                 yield self._db
             except BaseException:
                 self._db.execute("ROLLBACK")
-                self._purses.clear()
                 raise
             self._db.execute("COMMIT")
 
@@ -283,38 +267,7 @@ class Ledger:
         finally:
             fcntl.flock(self._line, fcntl.LOCK_UN)
 
-    def _purse_of(
-        self, db: sqlite3.Connection, accounts: Sequence[Integers], n: int
-    ) -> tuple[Integers, dict[int, list[int]]]:
-        """(B,) place of each exposure's purse in the purses of the batch, and those: id -> accounts."""
-        total = db.execute("SELECT id FROM account WHERE name = ?", (TOTAL,)).fetchone()[0]
-        columns = np.stack([np.full(n, total), *(np.asarray(a, dtype=np.int64) for a in accounts)], axis=1)
-        radix = np.concatenate([[1], np.cumprod(columns.max(axis=0, initial=0)[:-1] + 2)])
-        _, at, place = np.unique((columns + 1) @ radix, return_index=True, return_inverse=True)
-        ids = []
-        for row in columns[at].tolist():
-            held = tuple(sorted({a for a in row if a >= 0}))
-            if held not in self._purses:
-                text = json.dumps(held)
-                db.execute("INSERT OR IGNORE INTO purse (accounts) VALUES (?)", (text,))
-                self._purses[held] = db.execute("SELECT id FROM purse WHERE accounts = ?", (text,)).fetchone()[0]
-            ids.append((self._purses[held], list(held)))
-        order = {purse: k for k, purse in enumerate(dict(ids))}
-        places = np.array([order[purse] for purse, _ in ids], dtype=np.int64)
-        return places[place], dict(ids)
-
-    def _known_purses(self, db: sqlite3.Connection, ids: Integers) -> tuple[Integers, dict[int, list[int]]]:
-        """The same for purses that entries name by id."""
-        wanted, place = np.unique(ids, return_inverse=True)
-        held = {
-            i: json.loads(db.execute("SELECT accounts FROM purse WHERE id = ?", (i,)).fetchone()[0])
-            for i in wanted.tolist()
-        }
-        return place, held
-
-    def _admitted(
-        self, db: sqlite3.Connection, amounts: Integers, purse: Integers, purses: dict[int, list[int]]
-    ) -> Bools:
+    def _admitted(self, db: sqlite3.Connection, amounts: Integers, purse: Integers, purses: Purses) -> Bools:
         used = sorted({a for held in purses.values() for a in held})
         free = dict(db.execute("SELECT id, budget - spent - reserved FROM account").fetchall())
         unknown = [a for a in used if a not in free]
@@ -327,12 +280,12 @@ class Ledger:
         self,
         db: sqlite3.Connection,
         purse: Integers,
-        purses: dict[int, list[int]],
+        purses: Purses,
         spent: Integers | int = 0,
         reserved: Integers | int = 0,
     ) -> None:
         """Add a batch's amounts to the balances of its accounts; the table refuses what would overspend."""
-        changes: dict[int, list[int]] = {}
+        changes: Purses = {}
         for column, amounts in enumerate((spent, reserved)):
             sums = np.zeros(len(purses), dtype=np.int64)
             np.add.at(sums, purse, amounts)
@@ -362,28 +315,10 @@ class Ledger:
         return [held[key] for key in keys]
 
     def _free(self, db: sqlite3.Connection, rows: list[tuple[str, int, int]]) -> int:
-        purse, purses = self._known_purses(db, np.array([r[1] for r in rows], dtype=np.int64))
+        purse, purses = known_purses(db, np.array([r[1] for r in rows], dtype=np.int64))
         self._move(db, purse, purses, reserved=-np.array([r[2] for r in rows], dtype=np.int64))
         db.executemany("UPDATE entry SET state = ? WHERE key = ?", [(RELEASED, r[0]) for r in rows])
         return len(rows)
-
-
-def _settled_mode(db: sqlite3.Connection) -> None:
-    """Write-ahead logging, which the file remembers."""
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-
-
-def _make(db: sqlite3.Connection, budget: int) -> None:
-    """The tables and the total account, unless they are there."""
-    db.execute("BEGIN IMMEDIATE")
-    if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-        for statement in TABLES.split(";\n"):
-            if statement.strip():
-                db.execute(statement)
-        db.execute("INSERT INTO account (name, budget) VALUES (?, ?)", (TOTAL, budget))
-        db.execute(f"PRAGMA user_version = {FORMAT}")
-    db.execute("COMMIT")
 
 
 def _micros(values: Integers, n: int) -> Integers:

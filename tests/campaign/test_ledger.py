@@ -1,6 +1,7 @@
 """The ledger keeps its promise: spent + reserved + free = budget, never overspent, each key counted once."""
 
 import logging
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -200,3 +201,27 @@ class Spending(RuleBasedStateMachine):
 
 Spending.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestSpending = Spending.TestCase
+
+
+def test_a_call_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.create(tmp_path / "l", 10) as ledger:
+        with monkeypatch.context() as patched:
+            patched.setattr("headrace.campaign.ledger.admit", lambda *a: np.ones(2, dtype=np.bool_))
+            with pytest.raises(sqlite3.IntegrityError):  # were admission wrong, the table would refuse
+                ledger.reserve(["a", "b"], whole(8, 8))
+        assert ledger.balance.free == 10 and sum(ledger.audit().entries.values()) == 0
+        assert ledger.reserve(["a", "b"], whole(8, 8)).tolist() == [True, False]
+
+
+def test_equal_entries_give_equal_bytes_whatever_their_course(tmp_path: Path) -> None:
+    for name, order in (("one", ["a", "b", "c"]), ("other", ["c", "a", "b"])):
+        with Ledger.create(tmp_path / name, 100) as ledger:
+            ledger.open_account("x", 50)
+            for key in order:
+                ledger.reserve([key], whole(5))
+                ledger.reserve([key], whole(5))
+            ledger.settle(["b"], whole(4))
+            ledger.compact()
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    with Ledger.create(tmp_path / "one", 100) as ledger:  # it can be gone on with
+        assert ledger.settle(["a"], whole(5)).charged.tolist() == [5] and ledger.audit().sound

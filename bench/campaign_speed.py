@@ -33,6 +33,7 @@ from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
 
 CHANNELS, BATCH, ALONE = 10, 100_000, 300
+Turn = tuple[Record, float, float]  # a round, its seconds on the wall, and of the processor
 
 
 def batch(n: int, seed: int) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
@@ -97,28 +98,28 @@ def fitted(folder: Path, width: int) -> MTORL:
     return MTORL(config).fit(log, log.split("honest", 0), folder / "run", progress=False)
 
 
-def rounds(folder: Path, users: int, width: int, budget: float) -> tuple[list[tuple[Record, float]], dict[str, float]]:
+def rounds(folder: Path, users: int, width: int, budget: float) -> tuple[list[Turn], dict[str, float]]:
     """The rounds of the first day and the first of the second, with their seconds."""
     method = fitted(folder, width)
     assert method.transforms is not None
     start = time.perf_counter()
     market = WorldMarket(Scenario.load("ads"), users, 0, 4, 20, method.transforms.statistics)
     made = time.perf_counter() - start
-    found: list[tuple[Record, float]] = []
-    last = [time.perf_counter()]
+    found: list[Turn] = []
+    last = [time.perf_counter(), time.process_time()]
 
     class Enough(Exception):
         pass
 
     def note(record: Record, spent: int, value: float) -> None:
-        now = time.perf_counter()
-        found.append((record, now - last[0]))
+        now, worked = time.perf_counter(), time.process_time()
+        found.append((record, now - last[0], worked - last[1]))
         print(
             f"  {record['day']}.{record['turn']}: {record['reachable']:,} reachable, {record['scored']:,} predicted, "
             f"{record['shown']:,} shown, {now - last[0]:.1f} s",
             flush=True,
         )
-        last[0] = now
+        last[:] = now, worked
         if record["day"] == 1 and record["turn"] == 1:
             raise Enough
 
@@ -164,11 +165,12 @@ def main() -> None:
         f"| the same, batches of one | {alone:,.0f} | {rate / alone:,.0f} |",
         f"| a plain loop in memory, nothing kept | {plain:,.0f} | {rate / plain:.2f} |",
         "",
-        f"| rounds over {given.users:,} users, MTORL width {given.width}, n = 20 | reachable | predicted | shown | s |",
-        "|---|---|---|---|---|",
+        f"| rounds over {given.users:,} users, MTORL width {given.width}, n = 20 "
+        "| reachable | predicted | shown | s | processor s |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {name} | {r['reachable']:,} | {r['scored']:,} | {r['shown']:,} | {s:.1f} |"
-            for name, (r, s) in shown.items()
+            f"| {name} | {r['reachable']:,} | {r['scored']:,} | {r['shown']:,} | {s:.1f} | {w:.1f} |"
+            for name, (r, s, w) in shown.items()
         ),
         "",
         f"Predictions: {more['predicted']:,} in {more['predict_s']:.0f} s, histories included. Making the market: "
@@ -178,17 +180,17 @@ def main() -> None:
     if given.out:
         told = "\n".join([*lines, "", made_by("python bench/campaign_speed.py")]) + "\n"
         given.out.write_text(told, encoding="utf-8")
-        figures = {"ledger": rate, "alone": alone, "plain": plain, "rounds": [(r, s) for r, s in turns]} | more
+        figures = {"ledger": rate, "alone": alone, "plain": plain, "rounds": turns} | more
         given.out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def _named(turns: list[tuple[Record, float]]) -> dict[str, tuple[Record, float]]:
+def _named(turns: list[Turn]) -> dict[str, Turn]:
     """The rounds that the table tells of."""
-    found: dict[str, tuple[Record, float]] = {}
-    for record, seconds in turns:
+    found: dict[str, Turn] = {}
+    for record, *seconds in turns:
         if record["turn"] < 2:
             place = f"day {record['day'] + 1}, turn {record['turn'] + 1}, {record['stage']}"
-            found[place] = (record, seconds)
+            found[place] = (record, *seconds)
     return found
 
 

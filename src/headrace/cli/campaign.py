@@ -35,6 +35,8 @@ class Campaign:
     """Spend at most this a day."""
     cap: Annotated[int | None, QUIET] = None
     """Show a user at most so many adverts a day."""
+    rescore: str = "touched"
+    """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (slower)"""
     price: Annotated[float | None, QUIET] = None
     """What a unit of a scaled cost costs; needed where the world has no currency."""
     seed: int = 0
@@ -63,6 +65,8 @@ class Campaign:
 
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS, "campaign")
+        if self.rescore not in ("touched", "reachable"):
+            raise unknown("rescore", self.rescore, ("touched", "reachable"), "campaign")
         if not self.resume:
             refuse_run(self.out, ", or go on with --resume")
         scenario = Scenario.load(self.world)
@@ -70,7 +74,13 @@ class Campaign:
         method, sealed = fitted(self.run, scenario)
         steps, statistics = history(method)
         daily = None if self.daily is None else to_micros(self.daily)
-        limits = {"hold_out": self.hold_out, "daily": daily, "cap_per_day": self.cap, "rounds": self.rounds}
+        limits: dict[str, Any] = {
+            "hold_out": self.hold_out,
+            "daily": daily,
+            "cap_per_day": self.cap,
+            "rounds": self.rounds,
+        }
+        limits |= {"rescore": self.rescore}
         config = CampaignConfig(to_micros(self.budget), **(PRESETS[self.preset] | limits))
 
         def market() -> WorldMarket:

@@ -24,6 +24,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
+    "campaign": ("campaign:Campaign", "spend a budget on a world's users, exploring first, never more than it"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),
     "calibrate": ("calibrate:Calibrate", "fit a world's scenario to a real log, and say how near it comes"),
     "report": ("report:Report", "write a run's results as one page"),

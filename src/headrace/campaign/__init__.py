@@ -1,0 +1,1 @@
+"""Campaigns: spending a budget on channels and users."""

@@ -19,7 +19,7 @@ from headrace.campaign.problem import Picks, Problem, pick, sums
 from headrace.campaign.program import solve_relaxed
 from headrace.journeys.seams import Floats, Integers
 
-SAMPLE = 2_000  # users of the linear program that the search starts from
+SAMPLE = 1_500  # users of the linear program that the search starts from
 TOLERANCE = 1e-7  # of the search, relative
 
 

@@ -8,7 +8,7 @@
     channels' limits    the dual's prices fix everyone but the CORE nearest to indifference; a linear program over those,
                         with the money that the others leave, has at most a fraction of a user for each limit
 
-In each case an integer program over the last few users uses up what is left. Every plan comes with the dual's bound, so
+In each case single changes of the users nearest to the margin use up what is left. Every plan comes with the dual's bound, so
 that what it may lack is known. Sums of whole prices are exact: no limit is exceeded by a unit.
 
 N users, M channels, F exposures a user.
@@ -23,11 +23,12 @@ from headrace.campaign.problem import Picks, Problem, pick, sums
 from headrace.campaign.program import solve_relaxed, solve_whole
 from headrace.journeys.seams import Floats, Integers
 
-EXACT = 240  # exposures up to which the integer program is solved whole
-CORE = 2_000  # users of the linear program at the margin; doubled until the bound is near
-MOST = 16_000
-LAST = 24  # users of the last integer program
-GAP = 1e-4  # to the bound, where the search for a better core ends
+EXACT = 120  # exposures up to which the integer program is solved whole
+CORE = 1_500  # users of the linear program at the margin; doubled until the bound is near
+MOST = 6_000
+LAST = 200  # users whose single changes use up what is left
+CHANGES = 500
+GAP = 1e-3  # to the bound, where the search for a better core ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,8 @@ def plan(problem: Problem, start: Dual | None = None) -> Plan:
     if problem.gains.size <= EXACT:
         relaxed = solve_relaxed(problem)
         picks = solve_whole(problem)
-        if picks is None:
-            raise RuntimeError("HiGHS found no plan")
-        return _result(problem, _trimmed(problem, picks), Dual(*relaxed.multipliers), relaxed.value)
+        if picks is not None:
+            return _result(problem, _trimmed(problem, picks), Dual(*relaxed.multipliers), relaxed.value)
     return settle(problem, start)
 
 
@@ -109,12 +109,8 @@ def _by_limits(problem: Problem, start: Dual | None) -> Plan:
         picks[core] = np.where(halves[:, None], -1, chosen[:, problem.channels - problem.width :])
         new = Dual(*relaxed.multipliers)
         dual = new if few or bound(problem, new) < bound(problem, dual) else dual
-        for last in (LAST, 8 * LAST):
-            found = _result(
-                problem, _trimmed(problem, _polished(problem, picks, _last(problem, dual, core[halves], last))), dual
-            )
-            if not found.short.any():
-                break
+        picks = _polished(problem, picks, _last(problem, dual, core[halves]))
+        found = _result(problem, _trimmed(problem, picks), dual)
         if best is None or (found.short.sum(), -found.gain) < (best.short.sum(), -best.gain):
             best = found
         best = replace(best, bound=min(best.bound, found.bound), dual=dual)
@@ -174,18 +170,45 @@ def _left(problem: Problem, picks: Picks, users: Integers) -> Problem:
 
 
 def _polished(problem: Problem, picks: Picks, users: Integers) -> Picks:
-    """The picks with those of a few users chosen anew by an integer program, where that is better."""
-    part = _left(problem, picks, users)
-    chosen = solve_whole(part, nodes=500)
-    if chosen is None:
-        return picks
-    before, after = sums(part, picks[users]), sums(part, chosen)
-    fits = after[1].sum() <= part.budget and (after[1] <= part.upper).all()
-    short = [float(np.maximum(part.lower - spend, 0.0).sum()) for _, spend in (before, after)]
-    if not fits or (short[1], -after[0]) >= (short[0], -before[0]):
-        return picks
+    """The picks after the best single changes of these users' exposures: first those that fill a channel's least, then
+    those that gain, as long as there are any that fit."""
+    m, f = problem.channels, problem.width
     picks = picks.copy()
-    picks[users] = chosen
+    spend = sums(problem, picks)[1]
+    gains = np.concatenate([problem.gains[users], np.zeros((len(users), 1))], axis=1)  # (n, M + 1), the last: none
+    prices = np.concatenate([problem.prices[users], np.zeros((len(users), 1))], axis=1)
+    upper = np.append(problem.upper, np.inf)
+    lower = np.append(problem.lower, 0.0)
+    for _ in range(CHANGES):
+        now = picks[users].astype(np.int64)  # (n, F), -1 is the last column
+        held = np.append(spend, 0.0)
+        row = np.arange(len(users))[:, None]
+        gained = gains[:, None, :] - gains[row, now][:, :, None]  # (n, F, M + 1)
+        paid, freed = prices[:, None, :], prices[row, now][:, :, None]
+        stays = now[:, :, None] == np.arange(m + 1)
+        there = held - np.where(stays, freed, 0.0) + paid  # money of the channel that comes in
+        fits = (spend.sum() - freed + paid <= problem.budget) & (there <= upper)
+        taken = (now[:, :, None] == np.arange(m)).any(axis=1)  # (n, M)
+        fits[:, :, :m] &= ~taken[:, None, :]
+        fits &= ~(now[:, :, None] % (m + 1) == np.arange(m + 1)) & np.isfinite(gained)
+        lack = np.maximum(lower - held, 0.0)
+        more = np.maximum((lower - held)[now][:, :, None] + freed, 0.0) - lack[now][:, :, None]
+        short = np.maximum(lower - there, 0.0) - lack + more
+        short[np.abs(short) < 1e-9] = 0.0
+        fits &= (short < 0) | ((short == 0) & (gained > 0))
+        if not fits.any():
+            break
+        least = np.where(fits, short, np.inf).min()
+        best = np.where(fits & (short == least), gained, -np.inf).argmax()
+        user, place, channel = np.unravel_index(best, fits.shape)
+        old = int(picks[users[user], place])
+        if old >= 0:
+            spend[old] -= prices[user, old]
+        if channel < m:
+            spend[channel] += prices[user, channel]
+        picks[users[user], place] = channel if channel < m else -1
+        picks[users[user]].sort()
+    picks.sort(axis=1)
     return picks
 
 

@@ -1,7 +1,7 @@
 """The planning problem as a linear program (its relaxation) or an integer program, solved by HiGHS.
 
 One variable an exposure; rows: users, budget, most and least a channel may spend. The least may be missed at a price
-(`forgive`), so that a repair always has an answer.
+(FORGIVE), so that there always is an answer.
 
 n users, M channels, V variables.
 """
@@ -16,7 +16,7 @@ from scipy.sparse import coo_array, csr_array
 from headrace.campaign.problem import Picks, Problem
 from headrace.journeys.seams import Floats, Integers
 
-NODES = 5_000  # of branch and bound in a repair
+PATIENCE_S = 20.0  # with the integer program of a small problem, which takes milliseconds
 FORGIVE = 1e3  # what a unit of money short of a floor costs, in the largest gain per unit of money
 
 
@@ -47,7 +47,7 @@ def _program(problem: Problem, forgive: bool) -> _Program:
     user, channel = np.nonzero(np.isfinite(problem.gains))
     gains, prices = problem.gains[user, channel], problem.prices[user, channel]
     # powers of two keep whole numbers exact; HiGHS's tolerances are absolute
-    money = 2.0 ** (np.floor(np.log2(prices.max(initial=0.0) or 1.0)) - (20 if forgive else 0))
+    money = 2.0 ** (np.floor(np.log2(prices.max(initial=0.0) or 1.0)) - (10 if forgive else 0))
     gain = 2.0 ** (np.floor(np.log2(np.abs(gains).max(initial=0.0) or 1.0)) - (10 if forgive else 0))
     p = prices / money
     capped, floored = np.isfinite(problem.upper), problem.lower > 0
@@ -91,21 +91,20 @@ def solve_relaxed(problem: Problem) -> Relaxed:
     return Relaxed(value, shares, (float(money[0]), caps, floors))
 
 
-def solve_whole(problem: Problem, nodes: int | None = None) -> Picks | None:
-    """The best plan of whole exposures, (n, F); None where HiGHS finds none within `nodes`."""
+def solve_whole(problem: Problem) -> Picks | None:
+    """The best plan of whole exposures, (n, F), for small problems; None where HiGHS takes too long to find it."""
     made = _program(problem, forgive=True)
     v, m = len(made.user), problem.channels
     whole = np.concatenate([np.ones(v), np.zeros(m)])
     upper = np.concatenate([np.ones(v), np.full(m, np.inf)])
-    options: dict[str, float] = {"mip_rel_gap": 0.0} | ({} if nodes is None else {"node_limit": nodes})
     found = milp(
         made.cost,
         constraints=LinearConstraint(made.rows, -np.inf, made.limits),
         integrality=whole,
         bounds=Bounds(np.zeros(v + m), upper),
-        options=options,
+        options={"mip_rel_gap": 0.0, "time_limit": PATIENCE_S},
     )
-    if found.x is None:
+    if found.status != 0:
         return None
     return picks_of(problem, made.user, made.channel, found.x[:v] > 0.5)
 

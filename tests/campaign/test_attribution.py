@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from headrace.campaign.attribution import Paths, first_touch, last_touch, linear, markov, shapley, shapley_values, time_decay
+from headrace.campaign.attribution import (
+    Paths,
+    first_touch,
+    last_touch,
+    linear,
+    markov,
+    shapley,
+    shapley_values,
+    time_decay,
+)
 
 A, B, C = 0, 1, 2
 
@@ -13,7 +22,7 @@ def paths(*of: tuple[tuple[int, ...], float], channels: int = 3) -> Paths:
     ages = [float(k) for path in touches for k in reversed(range(len(path)))]
     offsets = np.cumsum([0, *map(len, touches)])
     values = np.array([value for _, value in of])
-    return Paths(np.array(sum(touches, [])), offsets, values, np.array(ages), channels)
+    return Paths(np.concatenate(touches), offsets, values, np.array(ages), channels)
 
 
 def test_single_touch_models_credit_the_ends_and_linear_every_touch():

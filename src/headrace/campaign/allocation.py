@@ -81,7 +81,7 @@ def top_users(scores: Floats, prices: Floats, ratios: Floats, budget: float) -> 
     >>> users.tolist(), channels.tolist()
     ([0, 1], [0, 1])
     """
-    n, m = scores.shape
+    n = len(scores)
     left = ratios * budget
     closed: NDArray[np.bool_] = ratios <= 0
     chosen = np.full(n, -1)

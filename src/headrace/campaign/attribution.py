@@ -4,9 +4,9 @@
     time decay             touches weighted by 2^(-age / half-life)
     Markov                 removal effect in the first-order chain start -> channels -> conversion or end (Anderl et al.
                            2016): the share of the conversion probability that is lost without the channel
-    Shapley                the channels as players, v(S) = conversion rate of the paths whose channels all lie in S, v of no
-                           channel 0 (after Dalessandro et al. 2012): over all channel sets up to EXACT channels, above
-                           by random orders
+    Shapley                the channels as players, v(S) = conversion rate of the paths whose channels all lie in S, v
+                           of no channel 0 (after Dalessandro et al. 2012): over all channel sets up to EXACT channels,
+                           above by random orders
 
 A path is a user's touches up to a conversion, or after the last one to the end. These are descriptions of a log: a
 channel that is shown to those who would have bought anyway is credited too.
@@ -64,11 +64,11 @@ def paths_of(journeys: Journeys, gain: str) -> Paths:
 
 
 def last_touch(paths: Paths) -> Floats:
-    return _shares(np.bincount(paths.channel[paths.offsets[1:] - 1], paths.value, paths.channels))
+    return _shares(_credit(paths.channel[paths.offsets[1:] - 1], paths.value, paths.channels))
 
 
 def first_touch(paths: Paths) -> Floats:
-    return _shares(np.bincount(paths.channel[paths.offsets[:-1]], paths.value, paths.channels))
+    return _shares(_credit(paths.channel[paths.offsets[:-1]], paths.value, paths.channels))
 
 
 def linear(paths: Paths) -> Floats:
@@ -88,7 +88,7 @@ def markov(paths: Paths) -> Floats:
     inner[paths.offsets[:-1]] = False
     after = np.flatnonzero(inner)
     counts = np.zeros((m + 3, m + 3))
-    np.add.at(counts, (start, first), 1.0)
+    np.add.at(counts, (np.full_like(first, start), first), 1.0)
     np.add.at(counts, (paths.channel[after - 1], paths.channel[after]), 1.0)
     np.add.at(counts, (end, np.where(paths.value > 0, won, lost)), 1.0)
     chain = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
@@ -113,7 +113,8 @@ def shapley(paths: Paths, seed: int = 0) -> Floats:
     def rate(coalitions: Integers) -> Floats:
         """(S,) the conversion rate of the paths within each set."""
         within = (kinds & ~coalitions[:, None]) == 0  # (S, kinds)
-        return (within @ converted) / np.maximum(within @ count, 1)
+        found: Floats = (within @ converted) / np.maximum(within @ count, 1)
+        return found
 
     return _shares(np.maximum(shapley_values(rate, paths.channels, seed), 0.0))
 
@@ -167,7 +168,11 @@ def attribute(journeys: Journeys, gain: str) -> dict[str, Floats]:
 def _weighted(paths: Paths, weight: Floats) -> Floats:
     of_path = np.add.reduceat(weight, paths.offsets[:-1])
     credit = weight * np.repeat(paths.value / of_path, np.diff(paths.offsets))
-    return _shares(np.bincount(paths.channel, credit, paths.channels))
+    return _shares(_credit(paths.channel, credit, paths.channels))
+
+
+def _credit(channel: Integers, value: Floats, channels: int) -> Floats:
+    return np.bincount(channel, value, channels).astype(np.float64)
 
 
 def _shares(credit: Floats) -> Floats:

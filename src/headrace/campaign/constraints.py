@@ -106,7 +106,7 @@ def load(path: Path) -> dict[str, Any]:
         if key not in known:
             raise unknown("key", key, sorted(known), str(path))
         kind = {"days": int, "per_user": int, "pacing": str, "channels": dict}.get(key, (int, float))
-        if not isinstance(value, kind) or isinstance(value, bool):  # type: ignore[arg-type]
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise UserError(f"{path}: {key} is {value!r}, expected {EXPECTED.get(key, 'a number')}")
     limits = {f.name for f in fields(ChannelLimits)}
     for channel, entry in values.get("channels", {}).items():
@@ -124,7 +124,9 @@ def load(path: Path) -> dict[str, Any]:
 EXPECTED = {"days": "a whole number", "per_user": "a whole number", "pacing": "even or soon", "channels": "tables"}
 
 
-def with_flags(channels: dict[str, ChannelLimits], key: str, given: tuple[str, ...], flag: str) -> dict[str, ChannelLimits]:
+def with_flags(
+    channels: dict[str, ChannelLimits], key: str, given: tuple[str, ...], flag: str
+) -> dict[str, ChannelLimits]:
     """The channels' limits with those of a repeated flag, CHANNEL=AMOUNT each, in place of the file's."""
     found = dict(channels)
     for text in given:

@@ -147,7 +147,11 @@ def _search(problem: Problem, start: Dual) -> Dual:
             picks, worth = pick(problem, dual.rates, rows)
             total += float(worth.sum())
             spend += sums(problem, picks, rows)[1]
-        slope = [[problem.budget - spend.sum()], (problem.upper - spend)[capped], (spend - problem.lower)[floored]]
+        slope = [
+            np.array([problem.budget - spend.sum()]),
+            (problem.upper - spend)[capped],
+            (spend - problem.lower)[floored],
+        ]
         return total / (unit * size), np.concatenate(slope) / size
 
     first = np.concatenate([[start.budget], start.upper[capped], start.lower[floored]]) / unit

@@ -5,11 +5,11 @@
                         more; users go over to the dearer side while the money lasts. This is the linear program's
                         greedy solution of the multiple-choice knapsack (Sinha and Zoltners 1979), so that what it
                         loses against the bound is less than one exposure
-    channels' limits    the dual's prices fix everyone but the CORE nearest to indifference; a linear program over those,
-                        with the money that the others leave, has at most a fraction of a user for each limit
+    channels' limits    the dual's prices fix everyone but the CORE nearest to indifference; a linear program over
+                        those, with the money that the others leave, has at most a fraction of a user for each limit
 
-In each case single changes of the users nearest to the margin use up what is left. Every plan comes with the dual's bound, so
-that what it may lack is known. Sums of whole prices are exact: no limit is exceeded by a unit.
+In each case single changes of the users nearest to the margin use up what is left. Every plan comes with the dual's
+bound, so that what it may lack is known. Sums of whole prices are exact: no limit is exceeded by a unit.
 
 N users, M channels, F exposures a user.
 """
@@ -21,7 +21,7 @@ import numpy as np
 from headrace.campaign.dual import Dual, bound, bracket, dual_of
 from headrace.campaign.problem import Picks, Problem, pick, sums
 from headrace.campaign.program import solve_relaxed, solve_whole
-from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.seams import Bools, Floats, Integers
 
 EXACT = 120  # exposures up to which the integer program is solved whole
 CORE = 1_500  # users of the linear program at the margin; doubled until the bound is near
@@ -103,7 +103,7 @@ def _by_limits(problem: Problem, start: Dual | None) -> Plan:
         core = np.arange(problem.users) if few else _nearest(problem, dual, size)
         picks = _picks(problem, dual)
         relaxed = solve_relaxed(_left(problem, picks, core))
-        halves = (np.abs(relaxed.shares - np.round(relaxed.shares)) > 1e-6).any(axis=1)
+        halves: Bools = np.any(np.abs(relaxed.shares - np.round(relaxed.shares)) > 1e-6, axis=1)
         chosen = np.where(relaxed.shares > 0.5, np.arange(problem.channels), -1).astype(np.int16)
         chosen.sort(axis=1)
         picks[core] = np.where(halves[:, None], -1, chosen[:, problem.channels - problem.width :])
@@ -172,7 +172,7 @@ def _left(problem: Problem, picks: Picks, users: Integers) -> Problem:
 def _polished(problem: Problem, picks: Picks, users: Integers) -> Picks:
     """The picks after the best single changes of these users' exposures: first those that fill a channel's least, then
     those that gain, as long as there are any that fit."""
-    m, f = problem.channels, problem.width
+    m = problem.channels
     picks = picks.copy()
     spend = sums(problem, picks)[1]
     gains = np.concatenate([problem.gains[users], np.zeros((len(users), 1))], axis=1)  # (n, M + 1), the last: none

@@ -57,11 +57,11 @@ class Problem:
 
     @property
     def users(self) -> int:
-        return self.gains.shape[0]
+        return len(self.gains)
 
     @property
     def channels(self) -> int:
-        return self.gains.shape[1]
+        return int(self.gains.shape[1])
 
     @property
     def width(self) -> int:

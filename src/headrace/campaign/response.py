@@ -1,8 +1,8 @@
 """Response curves: what the best plan gains at every budget, and what a little more would bring.
 
-At each budget the dual's prices are found once; D at those prices bounds the best gain from above and, with many users,
-equals it but for an exposure. Drawing users again changes only the users' sum in D, so that all resamples of all budgets
-come from one table (G groups, K prices). The interval says how far the gain would vary with other users of the same
+At each budget the dual's prices are found once; D at those prices bounds the best gain from above and, with many
+users, equals it but for an exposure. Drawing users again changes only the users' sum in D, so that all resamples of
+all budgets come from one table (G groups, K prices). The interval says how far the gain would vary with other users of the same
 kind; it takes the predictions as they are.
 
 N users, K budgets, G groups, R resamples.
@@ -61,7 +61,8 @@ def response(
     fixed = np.array([[d.fixed(p) for d in duals] for p in problems])  # (K budgets, K prices)
 
     def gains(counts: Floats) -> Floats:
-        return (fixed + (counts @ table)[:, None, :]).min(axis=2)  # (R, K)
+        found: Floats = (fixed + (counts @ table)[:, None, :]).min(axis=2)  # (R, K)
+        return found
 
     gain = gains(np.ones((1, groups)))[0]
     drawn = np.concatenate([gains(counts) for counts in resample(groups, RESAMPLES, seed)])

@@ -48,6 +48,7 @@ class Draft:
     factors: tuple[float, ...]  # of the curve's budgets
     explored: tuple[float, float]  # gain and micros of exploration
     left_out: int  # exposures that no day had room for
+    short: Floats  # (M,) micros missing to each channel's least
 
     def by_channel(self, channels: tuple[str, ...]) -> list[dict[str, Any]]:
         """A row a channel: users, spend, expected gain, and what the next unit of money on it brings."""
@@ -113,6 +114,7 @@ def draft(offer: Offer, wanted: Constraints, seed: int = 0, progress: Callable[.
         gain=curve.gain + extra,
         low=curve.low + extra,
         high=curve.high + extra,
+        resampled=curve.resampled + extra,
     )
     users = np.concatenate([np.flatnonzero(rest)[made.user], chosen])
     channels = np.concatenate([made.channel, channel])
@@ -136,7 +138,10 @@ def draft(offer: Offer, wanted: Constraints, seed: int = 0, progress: Callable[.
     table = table.with_columns(pl.Series("day", day), pl.Series("worth", worth))
     out = int((day < 0).sum())
     table = table.filter(pl.col("day") >= 0).sort(["day", "worth"], descending=[False, True], maintain_order=True)
-    return Draft(table.drop("worth"), made, curve, factors, (lot, float(explored.sum())), out)
+    kept = day >= 0
+    spend = np.bincount(channels[kept], prices[users, channels][kept], problem.channels)
+    short = np.maximum(problem.lower - spend, 0.0)
+    return Draft(table.drop("worth"), made, curve, factors, (lot, float(explored.sum())), out, short)
 
 
 def explore(

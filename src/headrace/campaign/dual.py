@@ -42,6 +42,12 @@ class Dual:
         return float(self.budget * problem.budget + self.upper @ upper - self.lower @ problem.lower)
 
 
+def mix(a: Dual, b: Dual, weight: float) -> Dual:
+    """The point between two, `weight` of the way to `b`."""
+    parts = ((1 - weight) * x + weight * y for x, y in ((a.upper, b.upper), (a.lower, b.lower)))
+    return Dual((1 - weight) * a.budget + weight * b.budget, *parts)
+
+
 def worths(problem: Problem, rates: Floats) -> Floats:
     """(N,) each user's part of D."""
     return np.concatenate([pick(problem, rates, rows)[1] for rows in problem.chunks()] or [np.zeros(0)])
@@ -57,6 +63,8 @@ def dual_of(problem: Problem, start: Dual | None = None) -> Dual:
     if not problem.bounded:
         rate = bracket(problem, start)[1]
         return Dual(rate, np.zeros(problem.channels), np.zeros(problem.channels))
+    if problem.users <= 2 * SAMPLE:
+        return Dual(*solve_relaxed(problem).multipliers)
     return _search(problem, _sampled(problem) if start is None else start)
 
 

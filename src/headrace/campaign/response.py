@@ -1,7 +1,7 @@
 """Response curves: what the best plan gains at every budget, and what a little more would bring.
 
-At each budget the dual's prices are found once; D at those prices bounds the best gain from above and, with many
-users, equals it but for an exposure. Drawing users again changes only the users' sum in D, so that all resamples of
+At each budget the dual's prices are found once; D at those prices, or between, bounds the best gain from above and,
+with many users, equals it but for an exposure. Drawing users again changes only the users' sum in D, so that all resamples of
 all budgets come from one table (G groups, K prices). The interval says how far the gain would vary with other
 users of the same kind; it takes the predictions as they are.
 
@@ -10,16 +10,18 @@ N users, K budgets, G groups, R resamples.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from headrace.campaign.dual import Dual, dual_of, worths
+from headrace.campaign.dual import Dual, dual_of, mix, worths
 from headrace.campaign.planner import affordable
 from headrace.campaign.problem import Problem
 from headrace.evaluate.bootstrap import RESAMPLES, resample
 from headrace.journeys.seams import Floats
 
 FACTORS = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 1.0, 1.1, 1.25, 1.5, 1.75, 2.0)
+BETWEEN = (0.2, 0.4, 0.6, 0.8)  # of the way from one budget's prices to the next's
 GROUPS = 2_000  # users are merged at random into as many
 
 
@@ -54,11 +56,13 @@ def response(
         duals.append(dual_of(problem, duals[-1] if duals else None))
         if progress is not None:
             progress(k + 1, len(problems))
+    between = [mix(a, b, w) for a, b in pairwise(duals) for w in BETWEEN]  # resamples may settle anywhere
+    tried = [*duals, *between]
     users = problems[-1].users
     groups = min(users, GROUPS)
     group = np.random.default_rng(seed).permutation(users) % groups
-    table = np.stack([np.bincount(group, worths(problems[-1], d.rates), groups) for d in duals], axis=1)  # (G, K)
-    fixed = np.array([[d.fixed(p) for d in duals] for p in problems])  # (K budgets, K prices)
+    table = np.stack([np.bincount(group, worths(problems[-1], d.rates), groups) for d in tried], axis=1)  # (G, K)
+    fixed = np.array([[d.fixed(p) for d in tried] for p in problems])  # (K budgets, K prices)
 
     def gains(counts: Floats) -> Floats:
         found: Floats = (fixed + (counts @ table)[:, None, :]).min(axis=2)  # (R, K)

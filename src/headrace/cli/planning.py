@@ -33,6 +33,7 @@ from headrace.errors import Refused, UserError, unknown
 from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Record, Source, record
 from headrace.evaluate.results import save as save_records
+from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
@@ -54,6 +55,24 @@ class Notes:
     shares: dict[str, Floats]  # (M,) by rule
     shares_words: str
     increment_words: str
+    replaced: int  # expected costs of 0 or less that the channel's logged mean stands in for
+
+
+def check_flags(flags: "MakePlan", schema: LogSchema) -> None:
+    """UserError for flags that do not fit the log's cost."""
+    if flags.score not in SCORES:
+        raise unknown("score", flags.score, SCORES)
+    cost = schema.cost
+    unitless = cost is None or cost.unit == "scaled"
+    if unitless and flags.price is None:
+        lacks = "has no cost column" if cost is None else f"holds the cost {cost.name} scaled, without a unit"
+        each = "one exposure" if cost is None else "one unit of it"
+        raise UserError(f"plan: schema {schema.name} {lacks}; say what {each} is in money with  --price AMOUNT")
+    if not unitless and flags.price is not None:
+        assert cost is not None
+        raise UserError(f"plan: the cost of schema {schema.name} is in {cost.unit} already; leave --price out")
+    if flags.price is not None and not 0 < flags.price < np.inf:
+        raise UserError(f"--price {flags.price:g}: expected more than 0")
 
 
 def open_data(flags: "MakePlan", run: Run, tell: Tell) -> Journeys:
@@ -96,25 +115,10 @@ def wanted_of(flags: "MakePlan", journeys: Journeys) -> Constraints:
 
 def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, Notes]:
     """Expected gains and costs of every user's next exposure, and what other rules say."""
-    if flags.score not in SCORES:
-        raise unknown("score", flags.score, SCORES)
     cost = journeys.schema.cost
-    unitless = cost is None or cost.unit == "scaled"
-    if unitless and flags.price is None:
-        lacks = "has no cost column" if cost is None else f"holds the cost {cost.name} scaled, without a unit"
-        each = "one exposure" if cost is None else "one unit of it"
-        raise UserError(
-            f"plan: schema {journeys.schema.name} {lacks}; say what {each} is in money with  --price AMOUNT"
-        )
-    if not unitless and flags.price is not None:
-        assert cost is not None
-        raise UserError(f"plan: the cost of schema {journeys.schema.name} is in {cost.unit} already; leave --price out")
-    if flags.price is not None and not 0 < flags.price < np.inf:
-        raise UserError(f"--price {flags.price:g}: expected more than 0")
     method = load_method(run)
     _, gains, costs, _ = predict_values(method, journeys, "plan")
-    if cost is None:
-        costs = np.ones_like(gains)
+    costs, replaced = priced(costs, journeys)
     gains, words = _scored(flags, journeys, gains.astype(np.float64))
     shares, shares_words = _shares(flags, run, method, journeys)
     if flags.score == "increment":  # exploration too shows adverts
@@ -125,11 +129,29 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
         journeys.users,
         journeys.channels,
         gains,
-        np.asarray(costs, dtype=np.float64),
+        costs,
         flags.price or 1.0,
         shares["initial policy (17)"],
     )
-    return offer, Notes(named + (" increment" if flags.score == "increment" else ""), shares, shares_words, words)
+    return offer, Notes(
+        named + (" increment" if flags.score == "increment" else ""), shares, shares_words, words, replaced
+    )
+
+
+def priced(costs: Floats, journeys: Journeys) -> tuple[Floats, int]:
+    """(N, M) expected costs; the channel's logged mean where one is not above 0 though the channel costs; how often.
+
+    A least-squares prediction of a skewed cost falls below 0 for cheap exposures, and a plan would seek just these out.
+    """
+    if journeys.schema.cost is None:
+        return np.ones(costs.shape), 0
+    logged = np.asarray(journeys.column("cost"), np.float64)
+    channel, known = np.asarray(journeys.channel), ~np.isnan(logged)
+    m = len(journeys.channels)
+    total = np.bincount(channel[known], logged[known], m)
+    mean = total / np.maximum(np.bincount(channel[known], minlength=m), 1)
+    none = (costs <= 0) & (mean > 0)
+    return np.where(none, mean, costs).astype(np.float64), int(none.sum())
 
 
 def account(
@@ -191,15 +213,15 @@ def account(
             for d in range(wanted.days)
         ],
         "left_out": made.left_out,
+        "free": int((made.table["price_micros"] == 0).sum()),
         "short": [
-            [name, float(short) / MICROS]
-            for name, short in zip(offer.channels, made.plan.short, strict=True)
-            if short > 0
+            [name, float(short) / MICROS] for name, short in zip(offer.channels, made.short, strict=True) if short > 0
         ],
         "shares": {"this plan": [r["share"] for r in rows]}
         | {k: [float(s) for s in v] for k, v in notes.shares.items()},
         "shares_words": notes.shares_words,
         "increment_words": notes.increment_words,
+        "replaced": notes.replaced,
     }
 
 

@@ -83,23 +83,24 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         e = told["exploration"]
         said.append(f"{_n(e['spend'])} {unit} of it are spent on users and channels drawn by lot, for {_n(e['gain'])}.")
     if told["left_out"]:
-        said.append(f"{told['left_out']:,} exposures were left out: no day had room for their price.")
-    said += [f"Floor of {name} is short by {_n(money)} {unit}, less than an exposure." for name, money in told["short"]]
+        said.append(f"Left out: {told['left_out']:,} exposures whose price no day had room for.")
+    if told["replaced"]:
+        said.append(
+            f"{told['replaced']:,} of {told['users'] * len(told['channels']):,} expected costs were not above 0; the "
+            "mean that the log holds of their channel stands in for them."
+        )
+    if told["free"]:
+        said.append(f"Of the exposures {told['free']:,} are expected to cost nothing; see whether that can be.")
+    said += [f"Floor of {name} is missed by {_n(money)} {unit}: exposures are whole." for name, money in told["short"]]
     return said
 
 
 def print_plan(told: Mapping[str, Any], console: Console) -> None:
     """The plan for a terminal: a row a channel, then the answer."""
     made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in (
-        "channel",
-        "users",
-        f"spend, {told['unit']}",
-        "share",
-        f"expected {told['gain']}",
-        "gain per unit",
-        "marginal",
-    ):
+    made.title = f"spend in {told['unit']}, gain: expected {told['gain']}"
+    made.title_justify = "left"
+    for name in ("channel", "users", "spend", "share", "gain", "per unit", "marginal"):
         made.add_column(name, justify="left" if name == "channel" else "right", no_wrap=True)
     for row in [*told["channels"], _total(told)]:
         made.add_row(*_cells(row))

@@ -1,9 +1,9 @@
 """Response curves: what the best plan gains at every budget, and what a little more would bring.
 
-At each budget the dual's prices are found once; D at those prices, or between, bounds the best gain from above and,
-with many users, equals it but for an exposure. Drawing users again changes only the users' sum in D, so that all resamples of
-all budgets come from one table (G groups, K prices). The interval says how far the gain would vary with other
-users of the same kind; it takes the predictions as they are.
+At each budget the dual's prices are found once; D at those prices, or between, bounds the best gain from above and
+equals it, with many users, but for an exposure. Drawing users again changes only the users' sum in D, so that all
+resamples of all budgets come from one table (G groups, K prices). The interval says how far the gain would vary with
+other users of the same kind; it takes the predictions as they are.
 
 N users, K budgets, G groups, R resamples.
 """

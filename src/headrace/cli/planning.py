@@ -115,7 +115,6 @@ def wanted_of(flags: "MakePlan", journeys: Journeys) -> Constraints:
 
 def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, Notes]:
     """Expected gains and costs of every user's next exposure, and what other rules say."""
-    cost = journeys.schema.cost
     method = load_method(run)
     _, gains, costs, _ = predict_values(method, journeys, "plan")
     costs, replaced = priced(costs, journeys)

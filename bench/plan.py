@@ -2,9 +2,9 @@
 
     python bench/plan.py
 
-Gains differ by user, channel and pair, prices are whole micros, the budget pays 15 % of all users once. `limits`: caps
-on three of ten channels, floors on two. The bound is HiGHS's linear program where that is solved, else the dual's, which
-is no smaller.
+Gains differ by user, channel and pair, prices are whole micros, the budget pays 15 % of all users once. `limits`:
+caps on three of ten channels, floors on two. The bound is HiGHS's linear program where that is solved, else the
+dual's, which is no smaller.
 """
 
 import argparse
@@ -25,9 +25,9 @@ TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
 CASES = (  # users, limits, exposures a user, solved by HiGHS too
     (2_000, False, 1, True),
     (2_000, True, 1, True),
-    (20_000, False, 1, True),
-    (20_000, True, 1, True),
-    (200_000, True, 1, False),
+    (5_000, False, 1, True),
+    (5_000, True, 1, True),
+    (20_000, True, 1, False),
     (1_000_000, False, 1, False),
     (1_000_000, True, 1, False),
     (1_000_000, True, 3, False),
@@ -90,10 +90,10 @@ def main() -> None:
             )
     lines += [
         "",
-        f"Ten channels; 2,000 users: the slowest and the worst of seeds {', '.join(map(str, given.seeds))}, else "
-        f"seed {given.seeds[0]}. Peak memory {max(r['peak_mib'] for r in rows):,} MiB, {most * 160 / 2**20:,.0f} of them the "
-        f"largest case's gains and prices. A response curve of five budgets with its interval, {most:,} users: "
-        f"{curve_s:.0f} s; 10 % more budget brings {curve.more(2, 3)[0]:,.4g} on {curve.gain[2]:,.6g}.",
+        f"Ten channels; 2,000 users: the slowest and the worst of seeds {', '.join(map(str, given.seeds))}, "
+        f"else seed {given.seeds[0]}. Peak memory {max(r['peak_mib'] for r in rows):,} MiB, {most * 160 / 2**20:,.0f} "
+        f"of them the largest case's gains and prices. A response curve of five budgets with its interval, {most:,} "
+        f"users: {curve_s:.0f} s; 10 % more budget brings {curve.more(2, 3)[0]:,.4g} on {curve.gain[2]:,.6g}.",
         "",
         made_by("python bench/plan.py"),
     ]

@@ -110,16 +110,20 @@ def test_demands_that_can_be_met_pass():
     check(*problem_of(Constraints(10, channels=floors)))
 
 
-@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 5), st.integers(0, 60))
-def test_no_day_spends_more_than_it_may(prices: list[int], days: int, daily: int):
-    day = pace(np.array(prices, dtype=float), [daily] * days)
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(1, 5), st.integers(0, 60), st.booleans())
+def test_no_day_spends_more_than_it_may(prices: list[int], days: int, daily: int, even: bool):
+    day = pace(np.array(prices, dtype=float), days, daily, even)
     for d in range(days):
         assert np.array(prices)[day == d].sum() <= daily
     if sum(prices) <= daily:
         assert (day >= 0).all()
 
 
-def test_even_pacing_splits_the_budget_and_soon_fills_the_first_days():
-    assert sum(Constraints(10, days=3).day_micros()) == 10 * MICROS
-    assert Constraints(10, days=3, daily_budget=5, pacing="soon").day_micros() == [5 * MICROS] * 3
+def test_even_days_differ_by_less_than_an_exposure_and_soon_fills_the_first_days():
+    prices = np.random.default_rng(0).integers(1, 9, 500).astype(float)
+    spent = np.bincount(pace(prices, 7, 1e9, even=True), prices)
+    assert len(spent) == 7 and np.ptp(spent) <= 9
+    soon = np.bincount(pace(prices, 7, 1_000.0, even=False), prices)
+    assert soon[0] > 990 and len(soon) == int(np.ceil(prices.sum() / 1_000))
     assert Constraints(10, days=3, daily_budget=2).total_micros == 6 * MICROS
+    assert Constraints(10, days=3).day_micros == 10 * MICROS

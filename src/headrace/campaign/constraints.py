@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import UserError, unknown
-from headrace.journeys.seams import Floats
+from headrace.journeys.seams import Floats, Integers
 
 MICROS = 1_000_000
 PACING = ("even", "soon")
@@ -70,12 +70,10 @@ class Constraints:
         whole = micros(self.budget)
         return whole if self.daily_budget is None else min(whole, self.days * micros(self.daily_budget))
 
-    def day_micros(self) -> list[int]:
-        """What each day may spend; they add up to no less than the total."""
-        total = self.total_micros
-        if self.pacing == "soon":
-            return [total if self.daily_budget is None else micros(self.daily_budget)] * self.days
-        return [total * (d + 1) // self.days - total * d // self.days for d in range(self.days)]
+    @property
+    def day_micros(self) -> int:
+        """The most that any day may spend."""
+        return self.total_micros if self.daily_budget is None else micros(self.daily_budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,29 +175,33 @@ def bounds_of(limits: list[Limit], prices: Floats) -> tuple[Floats, Floats]:
     return lower, upper
 
 
-def pace(prices: Floats, days: list[int]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """The day of each exposure, best first; -1 where no day has room for it. No day spends more than it may.
+def pace(prices: Floats, days: int, limit: float, even: bool) -> Integers:
+    """The day of each exposure in turn; -1 where no day has room for it. No day spends more than `limit`.
 
-    >>> pace(np.array([3.0, 3.0, 3.0, 1.0]), [6, 4]).tolist()
+    `even`: as much on each day as on any other; else as early as the limit lets.
+
+    >>> pace(np.array([3.0, 3.0, 3.0, 1.0]), 2, 6.0, even=False).tolist()
+    [0, 0, 1, 1]
+    >>> pace(np.array([1.0, 1.0, 1.0, 1.0]), 2, 6.0, even=True).tolist()
     [0, 0, 1, 1]
     """
-    day = np.full(len(prices), -1, dtype=np.int64)
     paid = np.cumsum(prices)
-    start, before = 0, 0.0
-    left = []
-    for number, limit in enumerate(days):
-        end = int(np.searchsorted(paid, before + limit, side="right"))
-        day[start:end] = number
-        after = paid[end - 1] if end else 0.0
-        left.append(limit - (after - before if end > start else 0.0))
-        start, before = end, (after if end > start else before)
+    goal = (paid[-1] / days if even else limit) if len(prices) else 0.0
+    if goal <= 0:
+        return np.where(prices <= limit, 0, -1).astype(np.int64)
+    # by its middle, so that days differ by less than an exposure
+    day = np.minimum((paid - prices / 2) // goal, days - 1).astype(np.int64)
+    spent = np.bincount(day, prices, days)
+    for full in np.flatnonzero(spent > limit):
+        for i in np.flatnonzero(day == full)[::-1]:
+            if spent[full] <= limit:
+                break
+            day[i], spent[full] = -1, spent[full] - prices[i]
     for i in np.flatnonzero(day < 0):
-        room = next((d for d, money in enumerate(left) if money >= prices[i]), None)
-        if room is not None:
-            day[i] = room
-            left[room] -= prices[i]
-        elif max(left) <= 0:
-            break
+        room = np.flatnonzero(spent + prices[i] <= limit)
+        if len(room):
+            day[i] = room[0]
+            spent[room[0]] += prices[i]
     return day
 
 

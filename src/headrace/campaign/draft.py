@@ -134,7 +134,7 @@ def draft(offer: Offer, wanted: Constraints, seed: int = 0, progress: Callable[.
     if wanted.pacing == "even" and wanted.days > 1:
         order = np.random.default_rng([seed, 1]).permutation(len(users))
     day = np.full(len(users), -1, dtype=np.int64)
-    day[order] = pace(prices[users, channels][order], wanted.day_micros())
+    day[order] = pace(prices[users, channels][order], wanted.days, wanted.day_micros, wanted.pacing == "even")
     table = table.with_columns(pl.Series("day", day), pl.Series("worth", worth))
     out = int((day < 0).sum())
     table = table.filter(pl.col("day") >= 0).sort(["day", "worth"], descending=[False, True], maintain_order=True)

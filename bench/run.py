@@ -17,6 +17,7 @@ PARTS = (
     ["ctr_world.py", "--users", "1500", "--visitors", "6000", "--seeds", "0", "1", "2"],
     ["paper.py"],
     ["sweeps.py"],
+    ["incremental.py"],
     ["ope_coverage.py", "--out", "docs/tables/ope-coverage.md"],
     ["ope_ranking.py", "--out", "docs/tables/ope-ranking.md"],
     ["ope_obp.py", "../shared/data/open_bandit_small", "--out", "docs/tables/ope-obp.md"],

@@ -6,6 +6,7 @@ from typing import Any
 from headrace.channel.scoring import Evaluation
 from headrace.errors import UserError
 from headrace.evaluate.results import save
+from headrace.journeys.onward import onward
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
@@ -24,7 +25,7 @@ def open_run(path: Path) -> Run:
         raise UserError(f"{path}/manifest.json: damaged, it tells no provenance; restore it from a copy, or fit again")
     if sealed is None:
         raise UserError(f"{path}: its training has not finished; go on with  headrace train ... --resume")
-    for name in (*PREDICTS, *(name for name in ("encoder.json",) if name in sealed)):
+    for name in (*PREDICTS, *(name for name in ("encoder.json", "stream.json") if name in sealed)):
         if name not in sealed:
             raise UserError(f"{path}: holds no {name}; expected a run that  headrace train  left")
         if not (path / name).is_file():
@@ -62,10 +63,12 @@ def is_own(run: Run, journeys: Journeys) -> bool:
 def own_split(run: Run, journeys: Journeys | None) -> Split:
     """The split that a run was fitted on; without its journeys, only what it is called."""
     config = run.config
+    until = config["from"]["until"] if "from" in config else None  # of a run that went on from another
+    told = (config["protocol"], config["split_seed"], config["fold"])
     if journeys is None:
         known = run.manifest["provenance"]["split_fingerprint"]
-        return Split(config["protocol"], config["split_seed"], config["fold"], {}, fingerprint=known)
-    return journeys.split(config["protocol"], config["split_seed"], config["fold"])
+        return Split(*told, {}, fingerprint=known, until=until)
+    return journeys.split(*told) if until is None else onward(journeys, *told, until)
 
 
 def kept(run: Run) -> dict[str, Any]:

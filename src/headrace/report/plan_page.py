@@ -1,6 +1,7 @@
 """The page of a plan, from plan.json: what it gains, who gets the money, and what other budgets would bring."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -132,17 +133,10 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
 def _n(value: float) -> str:
     """Four digits of a figure, never an exponent.
 
-    >>> _n(1234.5), _n(0.012345), _n(0.0), _n(5.0)
-    ('1,234', '0.01234', '0', '5.000')
+    >>> _n(1234.5), _n(0.01236), _n(0.0), _n(5.0)
+    ('1,234', '0.01236', '0', '5.000')
     """
     if value == 0:
         return "0"
-    size = abs(value)
-    digits = (
-        0
-        if size >= 1000
-        else 3 - len(str(int(size))) + 1
-        if size >= 1
-        else min(8, 4 - int(f"{size:e}".split("e")[1]) - 1)
-    )
+    digits = max(0, min(8, 3 - math.floor(math.log10(abs(value)))))
     return f"{value:,.{digits}f}"

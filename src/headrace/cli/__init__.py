@@ -23,6 +23,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
+    "plan": ("plan:MakePlan", "the best users and channels for a budget, and what more budget would bring"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
     "campaign": ("campaign:Campaign", "spend a budget on a world's users, exploring first, never more than it"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),

@@ -23,6 +23,8 @@ PARTS = (
     ["ope_obp.py", "../shared/data/open_bandit_small", "--out", "docs/tables/ope-obp.md"],
     ["ope_logs.py", "../shared/data", "--out", "docs/tables"],
     ["ope_speed.py", "--out", "docs/tables/ope-speed.md"],
+    ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],
+    ["plan.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],
     ["tables.py"],

@@ -524,6 +524,28 @@ class MTORL:
                     found.setdefault(name, []).append(output.cpu().numpy())
         return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
 
+    def foresee(self, histories: History) -> Predictions:
+        """Predictions for the last step of each history, one row each; `reward_in_context` has none."""
+        transforms, network = self._fitted()
+        encoded = tensors(transforms.encode(histories), next(network.parameters()).device)
+        size = 4 * self.config.batch_size
+        found: dict[str, list[NDArray[Any]]] = {}
+        network.eval()
+        with torch.no_grad():
+            for k in range(0, max(len(histories), 1), size):
+                ids, numbers, mask = (tensor[k : k + size] for tensor in encoded)
+                logits, read = network(ids, numbers, mask)
+                at = (torch.arange(len(mask)), mask.sum(dim=1) - 1)
+                outputs = {
+                    "action": logits[at],
+                    "reward": network.decode(read[at]),
+                    "reward_by_channel": network.decode_channels(read[at]),
+                }
+                for name, output in outputs.items():
+                    found.setdefault(name, []).append(output.cpu().numpy())
+        rows = {"rows": np.arange(len(histories))}
+        return self._answer(rows | {name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
+
     def embeddings(self, journeys: Journeys) -> NDArray[np.float32]:
         """(U, D) the encoder's representation of each user at its next step, section 4.5."""
         transforms, network = self._fitted()

@@ -44,6 +44,8 @@ class Piecewise(nn.Module):
 class Inputs(nn.Module):
     """Concatenates one embedding per category column with the numbers: (B, T, C), (B, T, F) -> (B, T, width)."""
 
+    offsets: Tensor | None
+
     def __init__(
         self,
         cardinalities: list[int],
@@ -51,18 +53,28 @@ class Inputs(nn.Module):
         unknown: float = 0.0,
         knots: tuple[tuple[float, ...], ...] = (),
         start: float = 1.0,
+        size: int | None = None,
     ):
-        """`unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
+        """`size` is the width of every embedding, which then stand in one table; None: it grows with the number of ids.
+        `unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
         users apart by the combination of their features, and teaches it what to do with ids it has not met. Numbers
         that have `knots` are also given in bins. `start` is the spread of the embeddings at first."""
         super().__init__()
         self.unknown = unknown
-        self.tables = nn.ModuleList(nn.Embedding(n, embedding_width(n), padding_idx=0) for n in cardinalities)
+        widths = [size or embedding_width(n) for n in cardinalities]
+        if size is None:
+            self.tables = nn.ModuleList(
+                nn.Embedding(n, w, padding_idx=0) for n, w in zip(cardinalities, widths, strict=True)
+            )
+        else:
+            self.tables = nn.ModuleList([nn.Embedding(sum(cardinalities), size)])
+        offsets = [0, *itertools.accumulate(cardinalities)][: len(cardinalities)]
+        self.register_buffer("offsets", torch.tensor(offsets) if size is not None else None, persistent=False)
         with torch.no_grad():
             for table in self.tables:
                 table.get_parameter("weight").mul_(start)
         self.bins = Piecewise(knots)
-        self.plain = sum(embedding_width(n) for n in cardinalities) + numbers
+        self.plain = sum(widths) + numbers
         self.width = self.plain + self.bins.width
 
     def up_to(self, numbers: int) -> int:
@@ -73,5 +85,8 @@ class Inputs(nn.Module):
         if self.training and self.unknown > 0:
             hidden = (torch.rand(ids.shape, device=ids.device) < self.unknown) & (ids > 0)
             ids = torch.where(hidden, 1, ids)
-        parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
+        if self.offsets is None:
+            parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
+        else:
+            parts = [self.tables[0](ids + self.offsets).flatten(-2)]
         return torch.cat([*parts, numbers, self.bins(numbers)], dim=-1)  # (B, T, width)

@@ -35,8 +35,12 @@ def exposures(journeys: Journeys, out: str | Path, progress: Callable[[str], Non
     def is_number(name: str) -> bool:
         return journeys.column(name).dtype.kind == "f"
 
+    def named_as(name: str) -> str:
+        """The id goes by the schema's name for it, as candidates do."""
+        return lists.item if name == "item/id" else name.removeprefix("item/")
+
     kept = tuple(f for f in schema.features if f.level == "user" or f.known == "before")
-    own = tuple(Feature(n.removeprefix("item/"), "numeric" if is_number(n) else "categorical", "after") for n in items)
+    own = tuple(Feature(named_as(n), "numeric" if is_number(n) else "categorical", "after") for n in items)
     flat = replace(
         schema,
         name=f"{schema.name}-exposures",
@@ -71,7 +75,7 @@ def exposures(journeys: Journeys, out: str | Path, progress: Callable[[str], Non
                 else:
                     columns[f"feature/{f.name}"] = journeys.feature(f.name)[step]
             for name in items:
-                columns[f"feature/{name.removeprefix('item/')}"] = journeys.column(name)[item]
+                columns[f"feature/{named_as(name)}"] = journeys.column(name)[item]
             for name in gains:
                 columns[f"gain/{name.removeprefix(outcome)}"] = journeys.column(name)[item]
             lengths = np.bincount(np.searchsorted(users, journeys.users_of(step)), minlength=len(users))

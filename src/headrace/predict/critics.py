@@ -96,7 +96,8 @@ class Critics:
         error = (((q - target) * known).square().sum(dim=0) / known.sum(dim=0).clamp(min=1)).sum()
         self.optimiser.minimise(0.5 * error)
         soft_update(self.target, self.critic, self.rate)
-        return error.detach() / q.shape[1]
+        mean: Tensor = error.detach() / q.shape[1]
+        return mean
 
     def state(self) -> State:
         moments, values = self.optimiser.state()

@@ -49,13 +49,13 @@ class RMTLConfig:
     keys: str | None = None  # what running statistics are kept for: user,item,user+tag ...; none; None: the layout's
     session: Rule = "auto"  # what makes a session: log, gap, day, user; auto: the log's own, else the user's rows
     session_gap_minutes: float = 30.0  # of the rule gap
-    user_ids: bool = True  # an embedding for each user
-    embedding: int | None = 8  # width of each; None: 2 to 16 by the number of ids
-    width: int = 32  # of the bottom or the experts; their second layer has half, the towers a quarter and an eighth
+    user_ids: bool = False  # an embedding for each user; most stand in the log too seldom for one
+    embedding: int | None = 4  # width of each; None: 2 to 16 by the number of ids
+    width: int = 16  # of the bottom or the experts; their second layer has half, the towers a quarter and an eighth
     experts: int = 4  # of MMoE; PLE has half as many in each of its K + 1 streams
     dropout: float = 0.2
     input_dropout: float = 0.0  # of the embedded inputs
-    unknown: float = 0.2  # share of category ids turned unknown in training
+    unknown: float = 0.4  # share of category ids turned unknown in training
     embedding_start: float = 0.1  # spread of the embeddings at first
     bins: int = 4  # of each number between training quantiles, beside the number; 0: none
     lambda_: float = 0.7  # of (10)
@@ -66,10 +66,10 @@ class RMTLConfig:
     critics: Literal["frozen", "joint"] = "frozen"  # in stage C; joint: they learn on beside the model
     start: Literal["pretrained", "fresh"] = "pretrained"  # of stage C
     critics_from: str | None = None  # a run whose critics are used instead of stage B (transfer)
-    learning_rate: float = 2e-3
+    learning_rate: float = 1.5e-3
     retrain_rate: float | None = None  # learning rate of stage C; None: the same
-    weight_decay: float = 0.1
-    batch_size: int = 1024
+    weight_decay: float = 0.5
+    batch_size: int = 512
     epochs: int = 12  # of stage A, at most
     patience: int = 2  # of stage A and B: epochs without a better validation figure
     critic_epochs: int = 12  # of stage B, at most
@@ -106,6 +106,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "experts": 8,
         "input_dropout": 0.0,
         "unknown": 0.0,
+        "user_ids": True,
+        "learning_rate": 1e-3,
         "embedding_start": 1.0,
         "bins": 0,
         "critic_output": "relu",

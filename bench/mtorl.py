@@ -1,4 +1,4 @@
-"""MTORL beside every floor on the authors' samples: the tables of docs/mtorl.md.
+"""MTORL beside every floor on the authors' samples: the tables of docs/mtorl-tables.md.
 
     python bench/mtorl.py [--data FOLDER] [--samples criteo kuairand] [--protocols users honest] [--seeds 0 1 2 3 4]
                           [--folds 5] [--floors NAME ...] [--set key=value ...]

@@ -11,6 +11,8 @@ PARTS = (
     ["prepare.py"],
     ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
     ["ablations.py"],
+    ["tuned.py"],
+    ["rewards.py", "../shared/data", "--out", "docs/tables"],
     ["ctr.py", "--seeds", "0", "1", "2", "3", "4"],
     ["ctr_world.py", "--users", "1500", "--visitors", "6000", "--seeds", "0", "1", "2"],
     ["paper.py"],

@@ -54,6 +54,23 @@ def test_a_training_that_is_killed_and_stopped_ends_in_the_same_bits(
     assert bytes_of(tmp_path / "run") == bytes_of(undisturbed), (first, second)
 
 
+@pytest.mark.parametrize(
+    ("method", "changes"), [("mtorl", ("preference=reference",)), ("din", ("encoder={run}", "co_train=true"))]
+)
+def test_a_method_of_two_networks_that_is_killed_ends_in_the_same_bits(
+    method: str, changes: tuple[str, ...], journeys: Path, undisturbed: Path, tmp_path: Path
+):
+    """Wherever the kill falls: in the stage that fits the reference or behind it; the encoder's weights are state."""
+    changes = tuple(change.format(run=undisturbed) for change in changes)
+    words = ("train", method, "--data", journeys, *LONG, *changes)
+    whole(*words, "--out", tmp_path / "whole")
+    lines = (tmp_path / "whole" / "metrics.jsonl").read_bytes().count(b"\n")
+    at = random.Random().randint(1, lines - 10)
+    assert stop(signal.SIGKILL, at, *words, "--out", tmp_path / "killed") == (-signal.SIGKILL, ""), at
+    whole(*words, "--out", tmp_path / "killed", "--resume")
+    assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole"), at
+
+
 def test_resuming_with_another_setting_is_refused(undisturbed: Path, journeys: Path, told: Told):
     code, err = told("train", "mtorl", "--data", journeys, "--out", undisturbed, *LONG, "--seed", 1, "--resume")
     assert (code, err.count("\n")) == (2, 1)

@@ -143,3 +143,14 @@ def test_fetch_names_the_address_and_checks_what_is_there(tmp_path: Path) -> Non
         fetch("criteo-attribution", tmp_path)
     with pytest.raises(UserError, match="did you mean 'open-bandit'"):
         fetch("open-bandits", tmp_path)
+
+
+def test_a_clock_with_a_bad_value_is_told_and_not_dropped_in_silence(tmp_path: Path) -> None:
+    stamps = [*(f"{1_700_000_000 + k}" for k in range(6)), "oops", "1700000007"]
+    pl.DataFrame({"customer": [1, 1, 2, 2, 3, 3, 4, 4], "timestamp": stamps, "click": [0, 1] * 4}).write_csv(
+        tmp_path / "log.csv"
+    )
+    draft, preview = inspect(tmp_path / "log.csv")
+    column = next(c for c in preview.columns if c.column == "timestamp")
+    assert draft.time is None and column.role == "left out"
+    assert "1 of its values is no time, first 'oops' in row 7" in column.why

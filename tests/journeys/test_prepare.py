@@ -363,3 +363,11 @@ def test_a_schema_file_is_read_by_its_path(tmp_path: Path) -> None:
         "search",
         "social",
     ]
+
+
+def test_session_numbers_beyond_64_bits_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("who,visit,click\n1,7,0\n1,99999999999999999999,1\n", encoding="utf-8")
+    schema = LogSchema("s", user="who", session="visit", gains=(Gain("click"),))
+    with pytest.raises(UserError, match=r"'visit': numbers beyond 64 bits in 1 of 2 rows \(first row 2: 9+\)"):
+        prepare(path, schema, tmp_path / "out")

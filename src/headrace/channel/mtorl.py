@@ -14,6 +14,7 @@ journeys by mean reward per step; the dilated index of (5) is t - d * i; biases 
 B journeys, T steps, M channels, D width, G reward targets, n labelled steps.
 """
 
+import copy
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
+from headrace.channel.preference import Pairing, partners, preference_loss
 from headrace.errors import UserError
 from headrace.journeys.knots import with_knots
 from headrace.journeys.seams import Floats, History
@@ -76,7 +78,8 @@ class MTORLConfig:
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
     auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
-    preference: Literal["none", "free"] = "none"  # (15), reference-free
+    preference: Literal["none", "free", "reference"] = "none"  # (15); reference: to a policy fitted without it first
+    pairs: Pairing = "any"  # which journeys (15) compares: any two, or matched in user features and length
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
     calibrate: bool = True  # temperature and slopes fitted on validation steps
@@ -248,24 +251,23 @@ def gaussian(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def preference_loss(chosen: Tensor, totals: Tensor, label: Tensor, beta: float) -> Tensor:
-    """Equation (15) over pairs drawn at random within the batch, averaged over the steps valid in both journeys.
-
-    chosen (B, T) log-probabilities of the logged channels, totals (B,) mean reward per valid step, label (B, T).
-    Pairs of equal totals say nothing and are left out.
-    """
-    other = torch.randperm(len(totals)).to(totals.device)
-    sign = torch.sign(totals - totals[other])[:, None]  # +1 where the journey itself is preferred
-    both = (label & label[other]).to(chosen.dtype) * sign.abs()
-    loss = -F.logsigmoid(beta * sign * (chosen - chosen[other]))
-    return (loss * both).sum() / both.sum().clamp(min=1.0)
-
-
 class Learner:
-    """What the loop drives: the network, its optimiser, and the three losses of (16)."""
+    """What the loop drives: the network, its optimiser, and the three losses of (16).
 
-    def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: MTORLConfig):
+    `reference` is the frozen network whose policy (15) compares with; none where it compares with no other.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        transforms: Transforms,
+        train: View,
+        validation: View,
+        config: MTORLConfig,
+        reference: Network | None = None,
+    ):
         self.network, self.transforms, self.config = network, transforms, config
+        self.reference = reference
         self.train, self.validation = train, validation
         main = {"penalised", *transforms.reward_weights}
         self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
@@ -310,7 +312,8 @@ class Learner:
         config, network = self.config, self.network
         device = self.optimiser.device
         label, channel = torch.from_numpy(batch.label).to(device), torch.from_numpy(batch.channel).to(device)
-        logits, read = network(*tensors(self.transforms.encode(batch.history), device))
+        inputs = tensors(self.transforms.encode(batch.history), device)
+        logits, read = network(*inputs)
         chosen = F.log_softmax(logits, dim=-1).gather(-1, channel[..., None])[..., 0]  # (B, T)
         n = label.sum().clamp(min=1)
         policy = -(chosen * label).sum() / n  # (13)
@@ -325,12 +328,18 @@ class Learner:
             reward = torch.stack(losses).mean()
             parts["reward"] = reward
             loss = loss + config.reward_weight * reward
-        if config.preference == "free" and self.transforms.reward_weights:
+        if config.preference != "none" and self.transforms.reward_weights:
             reward_now = self.transforms.reward(batch.gains, batch.cost)
             there = batch.label & ~np.isnan(reward_now)
             mean = np.where(there, reward_now, 0.0).sum(axis=1) / np.maximum(there.sum(axis=1), 1)
             totals = torch.from_numpy(mean).to(chosen)
-            parts["preference"] = preference_loss(chosen, totals, label, config.beta)
+            likelihood = chosen
+            if self.reference is not None:
+                with torch.no_grad():
+                    before = F.log_softmax(self.reference(*inputs)[0], dim=-1).gather(-1, channel[..., None])[..., 0]
+                likelihood = chosen - before
+            other = partners(batch, config.pairs, self.transforms.vocabularies).to(device)
+            parts["preference"] = preference_loss(likelihood, totals, label, config.beta, other)
             loss = loss + config.preference_weight * parts["preference"]
         return {"loss": loss, **parts}
 
@@ -408,8 +417,16 @@ class MTORL:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(config.seed)
             self.network = Network(config, self.transforms).to(choose_device(config.device))
-        learner = Learner(self.network, self.transforms, train, validation, config)
         loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
+        reference = None
+        if config.preference == "reference":
+            without = dataclasses.replace(config, preference="none")
+            first = Learner(self.network, self.transforms, train, validation, without)
+            fit_stage(first, run, "reference", loop)
+            with first.optimiser.averaged():
+                reference = copy.deepcopy(self.network).eval()
+            self.network.load_state_dict(reference.state_dict())
+        learner = Learner(self.network, self.transforms, train, validation, config, reference)
         self.stage = fit_stage(learner, run, "train", loop)
         with learner.optimiser.averaged():
             weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}

@@ -179,6 +179,11 @@ def _user(made: Plan) -> None:
 
 def _session(made: Plan, column: str) -> None:
     if _is_number(made.types[column]):
+        value = pl.col(column)
+        _must(
+            made, column, (value > 2**63 - 1) | (value < -(2**63)), "numbers beyond 64 bits",
+            "session ids that are whole numbers of 64 bits, or text", "write the ids as text",
+        )  # fmt: skip
         made.fixed["session"] = pl.col(column).cast(pl.Int64).fill_null(-1)
     else:
         made.texts["session"] = pl.col(column).cast(pl.String)

@@ -221,6 +221,7 @@ class _Draft:
         named = [f for f in free if f.says("time") and f.low is not None and not f.says("outcome", "amount", "count")]
         named = [f for f in named if not f.words & {"since", "last", "until", "spent", "duration"}]
         if not named:
+            self._tell_of_a_broken_clock()
             return None, "ms"
         fact = max(named, key=lambda f: f.distinct)
         if fact.low is not None and fact.high is not None and fact.low >= 0 and fact.high <= 1:
@@ -228,6 +229,24 @@ class _Draft:
         units: tuple[TimeUnit, ...] = ("ms", "us", "ns")
         said: TimeUnit = next((unit for unit in units if unit in fact.words), "s")
         return self._take(fact.name, "time", f"by its name; the unit ({said}) is a guess, correct time_unit"), said
+
+    def _tell_of_a_broken_clock(self) -> None:
+        """Leave out, with the first bad value, a column that would be the clock but for a few of its values."""
+        for fact in self._free():
+            if not fact.says("time") or fact.says("outcome", "amount", "count"):
+                continue
+            values = self.sample[fact.name]
+            good = values.is_not_null()
+            if fact.is_text:
+                good &= values.cast(pl.Float64, strict=False).is_not_null() | values.str.contains(r"^\d{4}-\d\d-\d\d")
+            bad = int((~good.fill_null(False)).sum())
+            if 0 < bad <= len(values) // 2:
+                row = int((~good.fill_null(False)).arg_true()[0])
+                many = "is no time" if bad == 1 else "are no times"
+                first = f"first {values[row]!r} in row {row + 1:,}"
+                why = f"by its name the clock, but {bad:,} of its values {many}, {first}"
+                self._take(fact.name, "left out", f"{why}; correct them, or the log is read without a clock")
+                return
 
     def _varying(self, user: str | None) -> frozenset[str]:
         """The columns that take more than one value within some user; all of them where no user is known."""

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from item_logs import SCHEMA, by_users, columns_of, item_log
 
 from headrace.errors import UserError
 from headrace.journeys.store import JourneysWriter
 from headrace.predict.features import Features, known_gains, statistics
 from headrace.predict.sessions import lengths, rule_of, sessions
-from headrace.predict.table import table
+from headrace.predict.table import Table, table
 from headrace.predict.tasks import keys_of, parents, parse, tasks_of
 
 
@@ -92,3 +94,16 @@ def test_labels_combine_gains(tmp_path: Path):
     assert either.tolist() == np.maximum(sale, like).tolist()
     assert share.tolist() == np.minimum(play / 4, 1).tolist()
     assert by_users(log).rows("train").max() < 40
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=30), st.integers(1, 40), st.integers(0, 5))
+def test_batches_of_sessions_hold_every_row_once_and_no_session_in_two(sizes: list[int], size: int, seed: int):
+    session = np.repeat(np.arange(len(sizes)), sizes)
+    position = torch.from_numpy(np.concatenate([np.arange(n) for n in sizes]))
+    none = torch.zeros(len(session), 0)
+    held = Table(np.arange(len(session)), none, none, none, none, session, position, position == 0)
+    batches = [batch.numpy() for batch in held.session_batches(size, seed)]
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(session)))
+    seen = [set(session[batch].tolist()) for batch in batches]
+    assert sum(map(len, seen)) == len(sizes)
+    assert all(len(batch) < size + max(sizes) for batch in batches)

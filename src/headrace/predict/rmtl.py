@@ -27,7 +27,6 @@ from headrace.journeys.transforms import Transforms
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage, seeded
 from headrace.learn.optimise import OptimiserConfig, choose_device
 from headrace.learn.run import Run
-from headrace.learn.space import Range, Space
 from headrace.predict.backbones import Backbone, Network, Sizes
 from headrace.predict.critics import Critic, CriticLearner, Critics, Output, returns, rewards
 from headrace.predict.features import Features, Key, known_gains, statistics
@@ -127,18 +126,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-SPACE: Space = {
-    "learning_rate": Range(3e-4, 5e-3, log=True),
-    "weight_decay": Range(1e-3, 1.0, log=True),
-    "dropout": (0.0, 0.1, 0.2, 0.3, 0.5),
-    "input_dropout": (0.0, 0.1, 0.2),
-    "unknown": (0.0, 0.1, 0.2, 0.4),
-    "width": (32, 64, 128),
-    "experts": (2, 4, 8),
-    "bins": (0, 8, 16),
-    "batch_size": (256, 512, 1024),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -177,7 +164,6 @@ class RMTL:
 
     name = "rmtl"
     presets = PRESETS
-    space = SPACE
     config_type = RMTLConfig
 
     def __init__(self, config: RMTLConfig | None = None):

@@ -56,8 +56,8 @@ def from_values(kind: Weights, q: Tensor, labels: Tensor, lambda_: float, order:
 def focal(p: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
     """(B, K) |y - p|^gamma.
 
-    >>> focal(torch.tensor([0.5, 0.9]), torch.tensor([0.0, 1.0])).tolist()
-    [0.25, 0.010000002197921276]
+    >>> focal(torch.tensor([0.5, 0.75]), torch.tensor([0.0, 1.0])).tolist()
+    [0.25, 0.0625]
     """
     return (labels - p).abs() ** gamma
 

@@ -108,14 +108,14 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     text = [f"Sessions. Train: {lengths(train, rule).sentence}. Test: {lengths(test, rule).sentence}."]
     for task in tasks:
         text.append(results(records, task))
-    for method in [m for m in names if m.startswith("rmtl-") or settings]:
+    for method in [m for m in names if m == "ple" or m.startswith("rmtl-") or settings]:
         text.append(differences(records, p_values, method, tasks))
     text += charts(given.part, told, given.out, name)
     command = f"python bench/rmtl.py {' '.join(sys.argv[1:])}"
     text.append(
         f"{len(plan)} trainings, {given.seeds} seeds on one split ({split.protocol}, {split.fingerprint[:12]}), "
         f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users and seeds. Seconds by stage, "
-        + ", ".join(f"{s} {np.median(v):.0f}" for s, v in seconds.items())
+        + ", ".join(f"{s} {np.median([x for x in v if x >= 1] or [0]):.0f}" for s, v in seconds.items())
         + f" (median; machine shared with other work); all {time.perf_counter() - started:.0f} s. "
         + made_by(command)
     )
@@ -194,7 +194,7 @@ def differences(records: Sequence[Record], p_values: dict[Any, float], method: s
         return ""
     names = [f"{c.partition('/')[0]} {HEAD[c.partition('/')[2]]}" for c in columns]
     lines = [f"| {method_words(method)} minus | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
-    for other in dict.fromkeys(r["against"] for r in mine):
+    for other in dict.fromkeys(r["against"] for r in mine if r["against"] != "prior"):
         of = {r["metric"]: r for r in mine if r["against"] == other}
         cells = []
         for c in columns:
@@ -203,10 +203,7 @@ def differences(records: Sequence[Record], p_values: dict[Any, float], method: s
             p = p_values.get((c, method, other), 1.0)
             cells.append(f"**{text}** (p {p:.3f})" if sure else text)
         lines.append(f"| {method_words(other)} | " + " | ".join(cells) + " |")
-    return (
-        "\n".join(lines)
-        + "\n\nBold: the interval excludes zero; p after Holm over all comparisons of this page's table."
-    )
+    return "\n".join(lines) + "\n\nBold: the interval excludes zero; p after Holm over the rows of its column."
 
 
 def figure(r: Record, digits: int, sign: bool = False) -> str:

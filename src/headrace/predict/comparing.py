@@ -190,7 +190,9 @@ def compare(
     only: Sequence[str] = ("auc", "log_loss", "session_log_loss", "ece", "mse"),
     seed: int = 0,
 ) -> tuple[list[Record], dict[tuple[str, str, str], float]]:
-    """Records of each method: a mean over its seeds, and its paired differences; p-values of these after Holm.
+    """Records of each method: a mean over its seeds, and its paired differences; p-values of these, after Holm.
+
+    A family of comparisons is what one method is compared with in one metric.
 
     An interval resamples users and seeds: users as in every table, the seeds with replacement, the same of both sides
     of a difference. So it holds for other people and for another start alike; five seeds tell of the latter roughly.
@@ -238,7 +240,9 @@ def compare(
                     told = dataclasses.replace(source, seed=None)
                     records.append(record(told, m, metric, interval(difference, groups), len(steps), other))
                     p_values[metric, m, other] = p_value(difference)
-    return records, holm(p_values)
+    families = {(metric, method) for metric, method, _ in p_values}
+    adjusted = [holm({k: p for k, p in p_values.items() if k[:2] == family}) for family in sorted(families)]
+    return records, {key: p for family in adjusted for key, p in family.items()}
 
 
 def rivals(method: str, names: Sequence[str]) -> list[str]:

@@ -39,7 +39,7 @@ METHODS = {
         "star",
         "mirec",
     )
-} | {"batchrl-mtf": "BatchRL-MTF", "r-bcq": "R-BCQ"}
+} | {"batchrl-mtf": "BatchRL-MTF", "r-bcq": "R-BCQ", "mmoe": "MMoE"}
 
 BACKBONES = {"ple", "mmoe", "esmm"}  # the parts of a name like rmtl-ple or ple-constant
 

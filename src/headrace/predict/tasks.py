@@ -32,6 +32,7 @@ SETUPS: dict[str, tuple[str, str | None]] = {
     "kuairand-random-sample": ("ctr=is_click,ctcvr=is_click&long_view", "user"),
     "retailrocket": ("ctr=addtocart|transaction,ctcvr=transaction", None),
     "criteo-attribution-sample": ("ctr=click,ctcvr=click&conversion", "user"),
+    "world-feed": ("ctr=click,ctcvr=click&long_view", "user,item,topic"),
     "criteo-attribution": ("ctr=click,ctcvr=click&conversion", None),
 }
 FURTHER = "like=is_like,follow=is_follow,comment=is_comment,forward=is_forward,profile=is_profile_enter"  # KuaiRand's

@@ -307,6 +307,19 @@ def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted, tmp_path)
     np.testing.assert_allclose(p, method.predict(journeys, labels).action, rtol=1e-5)
 
 
+def test_what_is_foreseen_of_a_history_is_the_prediction_of_its_step(fitted, tmp_path):
+    method = fitted[0]
+    journeys = toy(tmp_path / "j", users=3, steps=40)
+    rows = np.array([5, 39, 75, 119])
+    labels = np.zeros(journeys.n_steps, dtype=bool)
+    labels[rows] = True
+    ours, theirs = method.foresee(journeys.histories(rows)), method.predict(journeys, labels)
+    np.testing.assert_allclose(ours.action, theirs.action, rtol=1e-5)
+    for part in ("reward", "reward_by_channel"):
+        for name, values in getattr(theirs, part).items():
+            np.testing.assert_allclose(getattr(ours, part)[name], values, rtol=1e-4, atol=1e-6)
+
+
 def test_predictions_are_in_the_units_of_the_log(fitted):
     method, journeys, _, _ = fitted
     found = method.predict(journeys, np.ones(journeys.n_steps, dtype=bool))

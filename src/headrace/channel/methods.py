@@ -8,7 +8,7 @@ from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.errors import unknown
-from headrace.journeys.seams import Bools
+from headrace.journeys.seams import Bools, History
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
@@ -51,6 +51,8 @@ class Method(Protocol):
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
 
     def predict_next(self, journeys: Journeys) -> Predictions: ...
+
+    def foresee(self, histories: History) -> Predictions: ...
 
     def policy(self, stochastic: bool = True) -> ScorePolicy: ...
 

@@ -33,6 +33,7 @@ from headrace.channel.predictions import Predictions
 from headrace.channel.preference import Pairing, partners, preference_loss
 from headrace.errors import UserError
 from headrace.journeys.knots import with_knots
+from headrace.journeys.onward import learnt_until
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
@@ -166,7 +167,12 @@ class Network(nn.Module):
         D, M = config.width, len(transforms.channels)  # width, channels
         self.targets = targets(transforms, config.reward_target == "penalised")
         self.inputs = Inputs(
-            transforms.cardinalities, transforms.width, config.unknown, transforms.knots, config.embedding_start
+            transforms.cardinalities,
+            transforms.width,
+            config.unknown,
+            transforms.knots,
+            config.embedding_start,
+            transforms.grown,
         )
         self.dropped = nn.Dropout(config.input_dropout)
         self.token = self.inputs.up_to(transforms.own_width)  # no bins of running statistics: the last step has them
@@ -183,6 +189,7 @@ class Network(nn.Module):
             transforms.context_width,
             knots=transforms.context_knots,
             start=config.embedding_start,
+            grown=transforms.context_grown,
         )
         self.reads = config.reward_reads
         self.read_state = nn.Linear((M if self.reads == "action" else D) + self.inputs.width * config.shortcut, D)
@@ -437,6 +444,8 @@ class MTORL:
             raw = self._predict(exact, Calibrator())
             self.calibrator = Calibrator.fit(raw, self.network.targets, journeys, self.transforms)
         run.write_json("calibrators.json", self.calibrator.to_dict())
+        if journeys.time is not None:
+            run.write_json("stream.json", {"until": learnt_until(journeys, split)})
         return self
 
     def check(self, journeys: Journeys, split: Split | None = None) -> None:
@@ -514,6 +523,28 @@ class MTORL:
                 for name, output in outputs.items():
                     found.setdefault(name, []).append(output.cpu().numpy())
         return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
+
+    def foresee(self, histories: History) -> Predictions:
+        """Predictions for the last step of each history, one row each; `reward_in_context` has none."""
+        transforms, network = self._fitted()
+        encoded = tensors(transforms.encode(histories), next(network.parameters()).device)
+        size = 4 * self.config.batch_size
+        found: dict[str, list[NDArray[Any]]] = {}
+        network.eval()
+        with torch.no_grad():
+            for k in range(0, max(len(histories), 1), size):
+                ids, numbers, mask = (tensor[k : k + size] for tensor in encoded)
+                logits, read = network(ids, numbers, mask)
+                at = (torch.arange(len(mask)), mask.sum(dim=1) - 1)
+                outputs = {
+                    "action": logits[at],
+                    "reward": network.decode(read[at]),
+                    "reward_by_channel": network.decode_channels(read[at]),
+                }
+                for name, output in outputs.items():
+                    found.setdefault(name, []).append(output.cpu().numpy())
+        rows = {"rows": np.arange(len(histories))}
+        return self._answer(rows | {name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
 
     def embeddings(self, journeys: Journeys) -> NDArray[np.float32]:
         """(U, D) the encoder's representation of each user at its next step, section 4.5."""

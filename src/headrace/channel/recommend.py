@@ -55,13 +55,7 @@ def recommend(
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
     if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
-    classes = [g for g in method.reward_weights if schema.gain(g).kind == "classes"]
-    if classes:
-        raise UserError(f"recommend: {', '.join(classes)} has classes and no order; name another gain with --reward")
-    if not method.reward_weights:
-        raise UserError(f"recommend: schema {schema.name} has no gain known in time; name one with --reward GAIN")
-    found = method.predict_next(journeys)
-    gain, cost, value = values_of(found, method.reward_weights, method.penalty)
+    found, gain, cost, value = predict_values(method, journeys, "recommend")
     choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
     at = np.arange(len(choice))
     order = np.argsort(-value[at, choice], kind="stable")
@@ -79,6 +73,18 @@ def recommend(
     if budget is not None:
         table = table.filter(pl.col("expected_cost").cum_sum() <= budget)
     return table
+
+
+def predict_values(method: Recommender, journeys: Journeys, command: str) -> tuple[Predictions, Floats, Floats, Floats]:
+    """The prediction of each user's next step, and `values_of` it; UserError where the method's reward has no order."""
+    schema = journeys.schema
+    classes = [g for g in method.reward_weights if schema.gain(g).kind == "classes"]
+    if classes:
+        raise UserError(f"{command}: {', '.join(classes)} has classes and no order; name another gain with --reward")
+    if not method.reward_weights:
+        raise UserError(f"{command}: schema {schema.name} has no gain known in time; name one with --reward GAIN")
+    found = method.predict_next(journeys)
+    return found, *values_of(found, method.reward_weights, method.penalty)
 
 
 def values_of(found: Predictions, weights: dict[str, float], penalty: float) -> tuple[Floats, Floats, Floats]:

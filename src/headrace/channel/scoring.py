@@ -14,6 +14,7 @@ from headrace.evaluate.floors import fit_floors, predict_floors
 from headrace.evaluate.metrics import Predicted, Steps, calibration
 from headrace.evaluate.results import Evaluation, Record, Source, score
 from headrace.evaluate.targets import Target, pad_classes, steps_of
+from headrace.journeys.onward import of_training_users
 from headrace.journeys.seams import Bools, Integers
 from headrace.journeys.splits import SHARES, Split, uniform_of_users
 from headrace.journeys.store import Journeys
@@ -123,6 +124,8 @@ def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
     """(N,) the steps of another log whose users have no training steps in the run's own."""
     if other.schema.user is None:
         return np.ones(other.n_steps, dtype=np.bool_)
+    if split.until is not None:  # the runs that it went on from learnt of users that this log need not hold
+        return ~of_training_users(other, split)
     seen = np.zeros(other.n_users, dtype=np.bool_)
     if journeys is not other:
         train = np.unique(journeys.user_of_step[split.rows("train")])

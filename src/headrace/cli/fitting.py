@@ -10,12 +10,15 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 
 
-def audited(journeys: Journeys, split: Split, transforms: Transforms | None = None) -> list[Finding]:
+def audited(
+    journeys: Journeys, split: Split, transforms: Transforms | None = None, parent: Transforms | None = None
+) -> list[Finding]:
     """The audit's findings; a leak is refused, but under `paper`, which exists to show it.
 
-    `transforms` are a fitted run's: that they come from training steps alone is then a check of its own.
+    `transforms` are a fitted run's: that they come from training steps alone is then a check of its own; `parent` those
+    of the run that it went on from.
     """
-    findings = audit(journeys, split, transforms)
+    findings = audit(journeys, split, transforms, parent)
     if has_leak(findings) and split.protocol != "paper":
         worst = next(f for f in findings if f.verdict == "leak")
         raise Refused(f"{journeys.path}: {worst.check}: {worst.detail}; see  headrace data audit {journeys.path}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from headrace.errors import UserError
 from headrace.evaluate.results import Evaluation, save
+from headrace.journeys.onward import onward
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
@@ -13,7 +14,7 @@ from headrace.learn.run import Run
 from headrace.report.page import write_page
 
 PREDICTS = ("config.json", "transforms.json", "model.safetensors", "audit.json", "summary.json")
-OF_SOME = ("calibrators.json", "encoder.json", "snapshot.safetensors")  # that a run holds by its method
+OF_SOME = ("calibrators.json", "encoder.json", "stream.json", "snapshot.safetensors")  # that a run holds by its method
 
 
 def open_run(path: Path) -> Run:
@@ -62,10 +63,12 @@ def is_own(run: Run, journeys: Journeys) -> bool:
 def own_split(run: Run, journeys: Journeys | None) -> Split:
     """The split that a run was fitted on; without its journeys, only what it is called."""
     config = run.config
+    until = config["from"]["until"] if "from" in config else None  # of a run that went on from another
+    told = (config["protocol"], config["split_seed"], config["fold"])
     if journeys is None:
         known = run.manifest["provenance"]["split_fingerprint"]
-        return Split(config["protocol"], config["split_seed"], config["fold"], {}, fingerprint=known)
-    return journeys.split(config["protocol"], config["split_seed"], config["fold"])
+        return Split(*told, {}, fingerprint=known, until=until)
+    return journeys.split(*told) if until is None else onward(journeys, *told, until)
 
 
 def kept(run: Run) -> dict[str, Any]:

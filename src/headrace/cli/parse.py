@@ -21,7 +21,7 @@ WANTED = {int: "a whole number", float: "a number"}
 
 def parse(name: str, kind: Any, arguments: Sequence[str]) -> Any:
     """The command that these words ask for; SystemExit(0) after --help, UserError for words that make no sense."""
-    flags = {f"--{f.name.replace('_', '-')}": f for f in dataclasses.fields(kind)}
+    flags = {_flag(f): f for f in dataclasses.fields(kind)}
     words = gather(arguments, flags)
     heard = io.StringIO()
     try:
@@ -107,4 +107,9 @@ def _positional(field: Any) -> bool:
 
 def _shown(field: Any) -> str:
     """The flag, or the word in capitals that stands for a positional one."""
-    return field.name.upper() if _positional(field) else f"--{field.name.replace('_', '-')}"
+    return field.name.upper() if _positional(field) else _flag(field)
+
+
+def _flag(field: Any) -> str:
+    """A field's flag; one that would be a word of Python's has a _ behind it."""
+    return f"--{field.name.rstrip('_').replace('_', '-')}"

@@ -19,14 +19,17 @@ class Train:
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The run's new folder."""
-    protocol: str = "honest"
-    """honest | users | temporal | time | paper"""
+    from_: Annotated[Path | None, QUIET, tyro.conf.arg(name="from", metavar="RUN")] = None
+    """A run of mtorl to go on from: learns what came since, earlier steps of --data being the past; --set then changes
+    forget, learning_rate, epochs, pull and rehearse."""
+    protocol: Annotated[str | None, QUIET] = None
+    """honest | users | temporal | time | paper; default: honest, or that of --from."""
     fold: Annotated[int | None, QUIET] = None
     """0 to 4: one of five folds over the users (honest, users); none of them without it."""
     preset: str = "default"
     """default | tiny | paper (mtorl) | a TOML file of config fields"""
     seed: int = 0
-    """Of the split, the weights and the order of batches."""
+    """Of the split, the weights and the order of batches; with --from of the order and of the past that is drawn."""
     reward: Annotated[str | None, QUIET] = None
     """A gain; gains with weights (click:1,sale:10); penalised (less s times cost); multi, all binary gains alike;
     default: the first gain known in time."""
@@ -49,11 +52,15 @@ class Train:
         from headrace.learn.run import Run
         from headrace.report.summary import summarise
 
+        if self.from_ is not None:
+            self.go_on(self.from_)
+            return
+        protocol = self.protocol or "honest"
         kind = method_of(self.method)
         changes = (*self.set, f"seed={self.seed}")
         configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work
-        if self.protocol not in PROTOCOLS:
-            raise unknown("protocol", self.protocol, PROTOCOLS)
+        if protocol not in PROTOCOLS:
+            raise unknown("protocol", protocol, PROTOCOLS)
         if not self.resume:
             refuse_run(self.out, ", or go on with that run by  --resume")
         keep = self.out.with_name(f"{self.out.name}-journeys")
@@ -61,7 +68,7 @@ class Train:
         journeys = opened(self.data, self.schema, keep, self.resume)
         changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)
-        split = journeys.split(self.protocol, self.seed, self.fold)
+        split = journeys.split(protocol, self.seed, self.fold)
         audited(journeys, split)
         method = kind(config)
         method.check(journeys, split)
@@ -81,4 +88,61 @@ class Train:
         stage = method.stage
         if stage is not None:
             out.print(f"{self.method}: {stage.epochs} epochs, {stage.steps} steps, best epoch {stage.best_epoch}")
+        out.print(f"{self.out}: the run; measure it with  headrace evaluate {self.out}")
+
+    def go_on(self, parent_path: Path) -> None:
+        """Learn what came since another run was fitted."""
+        from headrace.channel.incremental import PRESETS, Incremental, IncrementalConfig, Parent
+        from headrace.channel.methods import method_of
+        from headrace.cli.console import out
+        from headrace.cli.fitting import audited, provenance, settings
+        from headrace.cli.measuring import open_run, own_schema
+        from headrace.cli.settings import configure, open_journeys, refuse_run
+        from headrace.errors import UserError
+        from headrace.journeys.transforms import Transforms
+        from headrace.learn.run import Run
+        from headrace.report.summary import summarise
+
+        config = configure(self.method, IncrementalConfig, PRESETS, self.preset, (*self.set, f"seed={self.seed}"))
+        method_of(self.method)
+        parent = Parent.of(open_run(parent_path))
+        kept = {"protocol": self.protocol, "fold": self.fold, "reward": self.reward}
+        for name, given in kept.items():
+            if given not in (None, parent.run.config.get(name)):
+                raise UserError(
+                    f"--{name} {given}: a run that goes on keeps its parent's; leave --{name} out, or --from"
+                )
+        if self.method != parent.run.config["method"]:
+            raise UserError(f"--from {parent_path}: a run of {parent.run.config['method']}, not of {self.method}")
+        if not self.resume:
+            refuse_run(self.out, ", or go on with that run by  --resume")
+        keep = self.out.with_name(f"{self.out.name}-journeys")
+        given_schema = self.schema or (None if (self.data / "journeys.json").is_file() else own_schema(parent.run))
+        journeys = open_journeys(self.data, given_schema, keep, self.resume)
+        fitting = Incremental(parent, config)
+        before = fitting.method.transforms
+        assert isinstance(before, Transforms)
+        fitting.check(journeys)
+        split = parent.split(journeys)
+        audited(journeys, split)
+        run = Run.create(
+            self.out,
+            settings(fitting.settings(), journeys, split),
+            self.resume,
+            self.track,
+            **provenance(journeys, split),
+            parent={"run": str(parent_path.resolve()), "model": parent.model},
+        )
+        method = fitting.fit(journeys, split, run)
+        run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms, before)])
+        run.write_json("summary.json", summarise(journeys))
+        run.seal()
+        told = run.read_json("stream.json")
+        forgot = ", ".join(f"{name} {value:.4f}" for name, value in told["forgotten"].items())
+        out.print(
+            f"{self.method}: {told['share']:.0%} of the way to the tuned weights, {sum(told['new_ids'].values())} new "
+            f"ids; forgotten along the chain: {forgot} of {told['allowed']:g} allowed"
+        )
+        if told["share"] == 0:
+            out.print(f"{self.method}: nothing tuned was better and within the bound, so the parent's weights stay")
         out.print(f"{self.out}: the run; measure it with  headrace evaluate {self.out}")

@@ -1,10 +1,15 @@
 """Worlds and policies by the names that the command line takes."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.errors import UserError, unknown
 from headrace.simulate.policies import Acting
 from headrace.simulate.scenario import Scenario
+
+if TYPE_CHECKING:
+    from headrace.channel.methods import Method
+    from headrace.journeys.statistics import Statistic
 
 TASKS = ("ads", "feed")
 
@@ -29,19 +34,34 @@ def acting(policy: str, scenario: Scenario) -> Acting:
             raise UserError(f"{policy}: a folder, but not a run (no config.json); give a run or a policy's name")
         return policy
     # torch is loaded only for a trained policy
-    from headrace.channel.methods import load
-    from headrace.journeys.views import WHOLE
-    from headrace.learn.run import Run
     from headrace.simulate.acting import MemoryPolicy
+
+    method, _ = fitted(folder, scenario)
+    steps, statistics = history(method)
+    return MemoryPolicy(method.policy(), steps, statistics, name=folder.name)
+
+
+def fitted(folder: Path, scenario: Scenario) -> tuple["Method", dict[str, str]]:
+    """The method of a run that was trained on logs such as the world writes, and the sha256 of the run's files."""
+    from headrace.channel.methods import load
+    from headrace.learn.run import Run
     from headrace.simulate.log import schema
 
-    method = load(Run.open(folder))
-    transforms = method.transforms
-    assert transforms is not None  # a loaded method is fitted
-    theirs, ours = transforms.schema, schema(scenario)
+    run = Run.open(folder)
+    method = load(run)
+    assert method.transforms is not None  # a loaded method is fitted
+    theirs, ours = method.transforms.schema, schema(scenario)
     if (theirs.channels, theirs.features, theirs.gains) != (ours.channels, ours.features, ours.gains):
         raise UserError(
-            f"{policy}: trained on logs of schema {theirs.name}, the world {scenario.name} writes {ours.name} with "
+            f"{folder}: trained on logs of schema {theirs.name}, the world {scenario.name} writes {ours.name} with "
             f"other channels, features or gains; train on a log of  headrace simulate {scenario.name}"
         )
-    return MemoryPolicy(method.policy(), method.length or WHOLE, transforms.statistics, name=folder.name)
+    return method, run.manifest.get("files", {})
+
+
+def history(method: "Method") -> tuple[int, tuple["Statistic", ...]]:
+    """How many steps of each user's past a method reads, and which running statistics."""
+    from headrace.journeys.views import WHOLE
+
+    assert method.transforms is not None
+    return method.length or WHOLE, method.transforms.statistics

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headrace.journeys.knots import with_knots
+from headrace.journeys.onward import of_training_users
 from headrace.journeys.seams import Floats
 from headrace.journeys.splits import PARTS, Split, session_starts
 from headrace.journeys.store import Array, Journeys, ragged_rows
@@ -49,8 +50,13 @@ class Finding:
         }
 
 
-def audit(journeys: Journeys, split: Split, transforms: Transforms | None = None) -> list[Finding]:
-    """All checks of a split; `transforms` are a run's, to see that they come from its training steps alone."""
+def audit(
+    journeys: Journeys, split: Split, transforms: Transforms | None = None, parent: Transforms | None = None
+) -> list[Finding]:
+    """All checks of a split; `transforms` are a run's, to see that they come from its training steps alone.
+
+    Where the run went on from another, `parent` are that one's.
+    """
     findings = [
         _shared_rows(split),
         _shared_windows(split),
@@ -60,7 +66,7 @@ def audit(journeys: Journeys, split: Split, transforms: Transforms | None = None
         *_look_ahead(journeys),
     ]
     if transforms is not None:
-        findings.append(_transforms(journeys, split, transforms))
+        findings.append(_transforms(journeys, split, transforms, parent))
     return findings
 
 
@@ -207,11 +213,15 @@ def repetition(journeys: Journeys, column: str, gain: str) -> tuple[float, float
     return float(outcome[rows][after_event].mean()), float(outcome[rows][~after_event].mean()), int(after_event.sum())
 
 
-def _transforms(journeys: Journeys, split: Split, transforms: Transforms) -> Finding:
-    mine = transforms.to_dict()
-    fitted = refit(journeys, split.rows("train"), transforms)
-    again = with_knots(fitted, journeys, split.parts["train"], transforms.bins, transforms.context_bins).to_dict()
-    different = tuple(sorted(_differences(mine, again)))
+def _transforms(journeys: Journeys, split: Split, transforms: Transforms, parent: Transforms | None) -> Finding:
+    if parent is None:
+        fitted = refit(journeys, split.rows("train"), transforms)
+        again = with_knots(fitted, journeys, split.parts["train"], transforms.bins, transforms.context_bins)
+    else:
+        again = parent.extend(journeys, np.flatnonzero(of_training_users(journeys, split)))
+    different = tuple(sorted(_differences(transforms.to_dict(), again.to_dict())))
+    if not different and parent is not None:
+        return Finding("transforms", "clean", "the parent run's, with ids that come from steps of training users alone")
     if not different:
         return Finding("transforms", "clean", "vocabularies, scales and means are those of the training steps alone")
     detail = f"{', '.join(different[:5])} differ from a fit on the training steps alone"

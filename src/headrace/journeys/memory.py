@@ -66,7 +66,8 @@ class Memory:
             name: np.full((2, users), -1 if name in self._codes else np.nan) for name in brought
         }
         self.last_known = {name: np.full((2, users), np.inf) for name in brought}
-        self.ring: dict[str, Array] = {}  # tokens of the last steps, (N, n) or (N, n, W)
+        # Tokens of the last steps, (n, N) or (n, N, W): pages of slots that nobody has reached yet are never touched.
+        self.ring: dict[str, Array] = {}
         self._tables = [_Table(s, self.channels, users) for s in self.statistics]
 
     def histories(self, users: Array, context: dict[str, Array], allowed: Bools | None = None) -> History:
@@ -85,7 +86,7 @@ class Memory:
         def assemble(name: str) -> Array:
             value = token[name]
             tail = (1,) * (value.ndim - 1)
-            ring = self._ring_column(name, value)[users[:, None], slot]
+            ring = self._ring_column(name, value)[slot, users[:, None]]
             values = np.where(now.reshape(*now.shape, *tail), value[:, None], ring)
             blank: Any = 0.0 if name.startswith("so_far/") else (np.nan if value.dtype.kind == "f" else -1)
             return np.where(mask.reshape(*mask.shape, *tail), values, blank)
@@ -112,7 +113,7 @@ class Memory:
         token = self._token(users, steps)
         slot = self.count[users] % self.steps
         for name, values in token.items():
-            self._ring_column(name, values)[users, slot] = values
+            self._ring_column(name, values)[slot, users] = values
         channel = (
             np.asarray(steps["channel"], dtype=np.int64)
             if self.schema.channel is not None
@@ -223,7 +224,7 @@ class Memory:
 
     def _ring_column(self, name: str, like: Array) -> Array:
         if name not in self.ring:
-            self.ring[name] = np.zeros((self.n_users, self.steps, *like.shape[1:]), dtype=like.dtype)
+            self.ring[name] = np.zeros((self.steps, self.n_users, *like.shape[1:]), dtype=like.dtype)
         return self.ring[name]
 
 

@@ -42,6 +42,7 @@ class Split:
     windows: dict[str, NDArray[np.int64]] | None = None  # part -> first rows, each (W,)
     window_length: int | None = None
     fingerprint: str = field(default="")
+    until: float | None = None  # where a stream goes on (onward.py): what was before it had been learnt from
 
     def rows(self, part: str) -> NDArray[np.int64]:
         """The labelled steps of a part, in the store's order."""
@@ -70,14 +71,14 @@ def split(
     windows = None
     declared: tuple[str, ...] = ()
     if protocol == "honest":
-        parts = _users(journeys, seed, fold, SHARES[protocol])
+        parts = by_users(journeys, seed, fold, SHARES[protocol])
         if journeys.time is not None:
             time = journeys.time
             at = int(0.75 * len(time))
             cut = np.partition(time, at)[at]
             parts = {p: mask & ((time < cut) if p == "train" else (time >= cut)) for p, mask in parts.items()}
     elif protocol == "users":
-        parts, declared = _users(journeys, seed, fold, SHARES[protocol]), ("time",)
+        parts, declared = by_users(journeys, seed, fold, SHARES[protocol]), ("time",)
     elif protocol == "temporal":
         parts, declared = _temporal(journeys), ("users", "time")
     elif protocol == "time":
@@ -120,9 +121,10 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
         return x ^ (x >> np.uint64(31))
 
 
-def _users(
+def by_users(
     journeys: Journeys, seed: int, fold: int | None, shares: tuple[float, float, float]
 ) -> dict[str, NDArray[np.bool_]]:
+    """(N,) the steps of the users of each part; a user's part depends on its id and the seed alone."""
     u = uniform_of_users(journeys, seed, "part")
     train, validation, _ = shares
     if fold is None:

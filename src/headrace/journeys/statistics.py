@@ -203,6 +203,17 @@ def known_at(journeys: Journeys, gain: str, rows: slice | Integers, when: Floats
     return when
 
 
+def closed_at(journeys: Journeys, gain: str) -> Floats:
+    """(N,) when each step's gain is settled: its label window's end, or without a window when it became known."""
+    window = journeys.schema.label_window
+    found = np.empty(journeys.n_steps)
+    for k in range(0, journeys.n_steps, CHUNK_STEPS):
+        rows = slice(k, min(k + CHUNK_STEPS, journeys.n_steps))
+        when = clock(journeys, rows)
+        found[rows] = known_at(journeys, gain, rows, when) if window is None else when + window
+    return found
+
+
 def events(journeys: Journeys, s: Statistic, rows: slice | Integers, when: Floats) -> tuple[Floats, NDArray[np.int64]]:
     """When what each step adds to a statistic is known, (n,), and what it adds, (n, W)."""
     if s.of is None:

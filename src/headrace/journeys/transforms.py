@@ -10,7 +10,7 @@ B journeys, T steps, M channels, C category columns, F number columns.
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,8 @@ class Encoded:
 class Vocabulary:
     """Raw values to ids. Strings are kept as strings, so that another log's codes find the same ids."""
 
-    values: tuple[Any, ...]  # sorted
+    values: tuple[Any, ...]  # sorted; behind them those that joined later
+    grown: int = 0  # how many joined after the first fit
     _tables: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
@@ -62,13 +63,22 @@ class Vocabulary:
             )
         if strings is not None:
             return self._of_codes(strings)[raw]
-        at = np.minimum(np.searchsorted(self._known, raw), len(self._known) - 1)
-        ids = np.where(self._known[at] == raw, FIRST + at, UNKNOWN)
-        return np.where(_missing(raw) & (self._known[at] != raw), BLANK, ids)
+        order, known = self._known
+        at = np.minimum(np.searchsorted(known, raw), len(known) - 1)
+        ids = np.where(known[at] == raw, FIRST + order[at], UNKNOWN)
+        return np.where(_missing(raw) & (known[at] != raw), BLANK, ids)
+
+    def extend(self, seen: "Vocabulary") -> "Vocabulary":
+        """The same ids, and behind them new ones for what was `seen` and had none."""
+        new = sorted(set(seen.values) - set(self.values))
+        return Vocabulary((*self.values, *new), self.grown + len(new))
 
     @cached_property
-    def _known(self) -> Array:
-        return np.asarray(self.values)
+    def _known(self) -> tuple[Array, Array]:
+        """The places of the values in ascending order, and the values so."""
+        values = np.asarray(self.values)
+        order = np.argsort(values, kind="stable")
+        return order, values[order]
 
     def _of_codes(self, strings: Sequence[str]) -> Integers:
         """(codes + 1,) the id of each code; the last entry is that of code -1: blank. Made once for each log."""
@@ -200,6 +210,29 @@ class Transforms:
             channels=journeys.channels,
         )
 
+    def extend(self, journeys: Journeys, rows: Array) -> "Transforms":
+        """The same with ids for categories that `rows` of a later log show `min_count` times or more, and had none.
+
+        Ids in use stay what they are; scales, means, knots and the reward's range stay, too. Raises UserError for a log
+        of another schema or with other channels.
+        """
+        self.fits(journeys)
+        rows = np.unique(np.asarray(rows, dtype=np.int64))
+        vocabularies = {}
+        for name, known in self.vocabularies.items():
+            level = "user" if self.schema.feature(name).level == "user" else "feature"
+            strings = journeys.categories.get(f"{level}/{name}")
+            known.encode(np.zeros(0, dtype=np.int64), strings)  # raises for text where numbers were, or the reverse
+            pieces = (step_values(journeys, name, rows[k : k + PIECE]) for k in range(0, len(rows), PIECE))
+            vocabularies[name] = known.extend(_vocabulary(pieces, strings, self.min_count))
+        return replace(self, vocabularies=vocabularies)
+
+    @property
+    def grown(self) -> list[int]:
+        """Of each category column of `encode`, how many ids joined after the first fit."""
+        added = [v.grown for f in self.schema.features if (v := self.vocabularies.get(f.name))]
+        return added + [0] * (len(self.cardinalities) - len(added))
+
     @property
     def cardinalities(self) -> list[int]:
         """Number of ids of each category column of `encode`, in order."""
@@ -231,6 +264,11 @@ class Transforms:
     @property
     def context_cardinalities(self) -> list[int]:
         return [self.vocabularies[f.name].size for f in self._context() if f.name in self.vocabularies]
+
+    @property
+    def context_grown(self) -> list[int]:
+        """Of each category column of `encode_context`, how many ids joined after the first fit."""
+        return [self.vocabularies[f.name].grown for f in self._context() if f.name in self.vocabularies]
 
     @property
     def context_width(self) -> int:
@@ -295,6 +333,7 @@ class Transforms:
             "schema": self.schema.to_dict(),
             "statistics": [{"name": s.name, "by": list(s.by), "of": s.of} for s in self.statistics],
             "vocabularies": {k: list(v.values) for k, v in self.vocabularies.items()},
+            "grown": {k: v.grown for k, v in self.vocabularies.items() if v.grown},
             "scales": {k: asdict(v) for k, v in self.scales.items()},
             "means": self.means,
             "classes": self.classes,
@@ -317,7 +356,7 @@ class Transforms:
         return cls(
             LogSchema.from_dict(values["schema"], "transforms"),
             tuple(Statistic(s["name"], tuple(s["by"]), s["of"]) for s in values["statistics"]),
-            {k: Vocabulary(tuple(v)) for k, v in values["vocabularies"].items()},
+            {k: Vocabulary(tuple(v), values.get("grown", {}).get(k, 0)) for k, v in values["vocabularies"].items()},
             {k: Scale(**v) for k, v in values["scales"].items()},
             values["means"],
             values["classes"],

@@ -26,9 +26,9 @@ from headrace.journeys.statistics import (
     Statistic,
     check,
     clock,
+    closed_at,
     default_statistics,
     gain_values,
-    known_at,
     running,
     running_of,
 )
@@ -144,7 +144,7 @@ def view(
     if starts is not None:
         length = split.window_length
     late = {}
-    if part == "train":
+    if part == "train" or split.until is not None:
         delayed = [g.name for g in journeys.schema.gains if g.known.startswith("at:")]
         late = {name: ~known_for_training(journeys, split, name) for name in delayed}
     return View(journeys, split.parts[part], length, statistics, cut, so_far, starts, late)
@@ -155,21 +155,19 @@ def known_for_training(journeys: Journeys, split: Split, gain: str) -> Bools:
 
     Judged by the window, not by when each outcome came: what comes early is mostly a yes, and a model trained on that
     alone would learn that everybody buys. Without a window, by when the outcome was known. True everywhere for gains
-    without delay and for protocols that declare overlap in time.
+    without delay and for protocols that declare overlap in time; of a stream, what the end of the log knows.
     """
     delayed = journeys.schema.gain(gain).known.startswith("at:")
     cut = split.protocol in ("honest", "time") and "time" not in split.declared and journeys.time is not None
-    if not delayed or not cut:
+    if not delayed or not (cut or split.until is not None):
         return np.ones(journeys.n_steps, dtype=np.bool_)
+    if split.until is not None:
+        now = float(np.max(np.asarray(journeys.time)))
+        return closed_at(journeys, gain) <= now
     held_out = split.parts["validation"] | split.parts["test"]
     pieces = [slice(k, min(k + PIECE, journeys.n_steps)) for k in range(0, journeys.n_steps, PIECE)]
     first = min(float(clock(journeys, p)[held_out[p]].min(initial=np.inf)) for p in pieces)
-    window = journeys.schema.label_window
-    known = np.empty(journeys.n_steps, dtype=np.bool_)
-    for p in pieces:
-        when = clock(journeys, p)
-        known[p] = (known_at(journeys, gain, p, when) if window is None else when + window) < first
-    return known
+    return closed_at(journeys, gain) < first
 
 
 def histories(

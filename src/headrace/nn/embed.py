@@ -2,9 +2,12 @@
 
 import itertools
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+
+UNKNOWN = 1  # the id of a category that training has not met
 
 
 def embedding_width(cardinality: int, largest: int = 16) -> int:
@@ -53,18 +56,23 @@ class Inputs(nn.Module):
         unknown: float = 0.0,
         knots: tuple[tuple[float, ...], ...] = (),
         start: float = 1.0,
+        grown: list[int] | None = None,
         size: int | None = None,
     ):
         """`size` is the width of every embedding, which then stand in one table; None: it grows with the number of ids.
         `unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
         users apart by the combination of their features, and teaches it what to do with ids it has not met. Numbers
-        that have `knots` are also given in bins. `start` is the spread of the embeddings at first."""
+        that have `knots` are also given in bins. `start` is the spread of the embeddings at first. `grown` says how
+        many ids of each column joined after the first fit: they widen nothing."""
         super().__init__()
         self.unknown = unknown
-        widths = [size or embedding_width(n) for n in cardinalities]
+        widths = [
+            size or embedding_width(n - g)
+            for n, g in zip(cardinalities, grown or [0] * len(cardinalities), strict=True)
+        ]
         if size is None:
             self.tables = nn.ModuleList(
-                nn.Embedding(n, w, padding_idx=0) for n, w in zip(cardinalities, widths, strict=True)
+                nn.Embedding(n, width, padding_idx=0) for n, width in zip(cardinalities, widths, strict=True)
             )
         else:
             self.tables = nn.ModuleList([nn.Embedding(sum(cardinalities), size)])
@@ -84,9 +92,22 @@ class Inputs(nn.Module):
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         if self.training and self.unknown > 0:
             hidden = (torch.rand(ids.shape, device=ids.device) < self.unknown) & (ids > 0)
-            ids = torch.where(hidden, 1, ids)
+            ids = torch.where(hidden, UNKNOWN, ids)
         if self.offsets is None:
             parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
         else:
             parts = [self.tables[0](ids + self.offsets).flatten(-2)]
         return torch.cat([*parts, numbers, self.bins(numbers)], dim=-1)  # (B, T, width)
+
+
+def grown_to(weights: Mapping[str, Tensor], module: nn.Module) -> dict[str, Tensor]:
+    """The weights of a module for one whose embeddings have more ids: rows of new ids are copies of the unknown id's.
+
+    So the larger module says bit for bit what the smaller one says, until it has learnt of the new ids.
+    """
+    found = dict(weights)
+    for name, table in ((n, m) for n, m in module.named_modules() if isinstance(m, nn.Embedding)):
+        rows = found[f"{name}.weight"]
+        more = table.num_embeddings - len(rows)
+        found[f"{name}.weight"] = torch.cat([rows, rows[UNKNOWN].expand(more, -1)])
+    return found

@@ -51,7 +51,9 @@ class Sizes:
 
 def inputs(sizes: Sizes, features: Features) -> Inputs:
     """The embedding layer of section 2.4.1."""
-    return Inputs(features.cardinalities, features.width, sizes.unknown, features.knots, sizes.start, sizes.embedding)
+    return Inputs(
+        features.cardinalities, features.width, sizes.unknown, features.knots, sizes.start, size=sizes.embedding
+    )
 
 
 class Tower(nn.Module):

@@ -43,19 +43,31 @@ class Remembering:
 
     def __init__(self, spec: MemoryPolicy, world: AdsWorld):
         self._spec = spec
-        self._schema = schema(world.scenario)
-        self._before = [f.name for f in self._schema.features if f.level == "step" and f.known == "before"]
-        names = {column.split("/", 1)[1]: listed for column, listed in categories(world.scenario).items()}
-        self.memory = Memory(
-            self._schema, len(world.users), spec.steps, dict(world.traits.features), spec.statistics, names
-        )
+        self.memory = WorldMemory(world, spec.steps, spec.statistics)
 
     def __call__(self, context: Context) -> Floats:
-        histories = self.memory.histories(context["row"], self._known(context))
+        histories = self.memory.histories(context)
         probabilities = np.asarray(self._spec.policy.probabilities(histories), dtype=np.float64)
         if self._spec.select is not None:
             probabilities = probabilities * np.asarray(self._spec.select(histories))[:, None]
         return probabilities
+
+    def record(self, context: Context, outcomes: Outcomes) -> None:
+        self.memory.record(context, outcomes)
+
+
+class WorldMemory:
+    """What a service would remember of a world's users."""
+
+    def __init__(self, world: AdsWorld, steps: int = 20, statistics: tuple[Statistic, ...] | None = None):
+        self._schema = schema(world.scenario)
+        self._before = [f.name for f in self._schema.features if f.level == "step" and f.known == "before"]
+        names = {column.split("/", 1)[1]: listed for column, listed in categories(world.scenario).items()}
+        self._memory = Memory(self._schema, len(world.users), steps, dict(world.traits.features), statistics, names)
+
+    def histories(self, context: Context) -> History:
+        """What is known of the users of a context (or of a part of one) as they come."""
+        return self._memory.histories(context["row"], self._known(context))
 
     def record(self, context: Context, outcomes: Outcomes) -> None:
         """Remember the adverts that were shown; an opportunity without one leaves no step, as in the log."""
@@ -70,7 +82,7 @@ class Remembering:
             "known_at/conversion": outcomes.conversion_time[shown],
             "known_at/revenue": outcomes.conversion_time[shown],
         }
-        self.memory.append(context["row"][shown], steps)
+        self._memory.append(context["row"][shown], steps)
 
     def _known(self, context: Context) -> Context:
         return {"time": context["time"]} | {name: context[name] for name in self._before}

@@ -64,6 +64,8 @@ class Purpose(IntEnum):
     REACTION = 45
     LEAVE = 46
     FICKLE = 47
+    # 64-: campaigns
+    HOLD_OUT = 64
 
 
 def user_keys(seed: int, users: ArrayLike) -> Keys:

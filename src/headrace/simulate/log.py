@@ -92,11 +92,11 @@ def simulate(
             steps = []
             day = 0
             for exposures in rollout(world, acting):
-                steps.append(_Step.of(exposures.context, exposures.propensity, exposures.outcomes))
+                steps.append(Step.of(exposures.context, exposures.propensity, exposures.outcomes))
                 if progress and world.day > day:
                     day = world.day
                     progress(int(members[0]) * days + len(world.users) * day, users * days)
-            _append(writer, world, steps)
+            append_steps(writer, world, steps)
             for name, values in world.totals.items():
                 totals[name] += float(values.sum())
         if totals["exposures"] == 0:
@@ -116,14 +116,14 @@ def simulate(
 
 
 @dataclass(frozen=True, slots=True)
-class _Step:
+class Step:
     """The exposures of one step: the world's rows (A,) and the log's columns, (A,) each."""
 
     rows: NDArray[np.int64]
     columns: dict[str, NDArray[Any]]
 
     @classmethod
-    def of(cls, context: Context, propensity: Floats, outcomes: Outcomes) -> "_Step":
+    def of(cls, context: Context, propensity: Floats, outcomes: Outcomes) -> "Step":
         columns = {
             "time": context["time"],
             "channel": outcomes.channel.astype(np.int32),
@@ -145,7 +145,7 @@ class _Step:
         return cls(context["row"][shown], {name: values[shown] for name, values in columns.items()})
 
 
-def _append(writer: JourneysWriter, world: AdsWorld, steps: list[_Step]) -> None:
+def append_steps(writer: JourneysWriter, world: AdsWorld, steps: list[Step]) -> None:
     """Write the steps of a world user by user; they come in time order."""
     if not steps:
         return

@@ -1,0 +1,1 @@
+"""campaign: spend a budget on adverts, never more than it."""

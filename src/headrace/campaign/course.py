@@ -1,0 +1,226 @@
+"""Course: a campaign between two rounds, and how it decides the next one (procedure.py tells the whole).
+
+N users, A of them in turn, M channels, S users of a forecast.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from headrace.campaign.allocator import Allocator, Forecast
+from headrace.campaign.calibration import Calibration
+from headrace.campaign.config import CampaignConfig
+from headrace.campaign.ledger import Ledger
+from headrace.campaign.market import NO_AD, Market, Outcomes
+from headrace.campaign.money import MICROS
+from headrace.campaign.rounds import Record, Round, Rounds
+from headrace.campaign.scores import Predictor, ScoreMemory, Scores, narrow
+from headrace.errors import UserError
+from headrace.journeys.seams import Floats, Integers
+
+FORECAST = 50_000  # users that a rule is fixed on, at most
+
+
+class Course:
+    """A campaign's state, from one round to the next."""
+
+    def __init__(
+        self,
+        market: Market,
+        predictor: Predictor,
+        allocator: Allocator,
+        config: CampaignConfig,
+        ledger: Ledger,
+        rounds: Rounds,
+    ):
+        n, m = market.users, len(market.channels)
+        self.market, self.predictor, self.allocator, self.config = market, predictor, allocator, config
+        self.ledger, self.rounds = ledger, rounds
+        self.initial = np.array(config.initial or np.ones(m), dtype=np.float64)
+        if len(self.initial) != m:
+            raise UserError(f"campaign: initial has {len(self.initial)} shares, the market {m} channels")
+        self.initial /= self.initial.sum()
+        self.exploration = int(config.exploration_share * config.budget)  # micros
+        self.explorer = ledger.open_account("exploration", self.exploration)
+        self.held_out = market.hold_out(config.hold_out)
+        self.scores = ScoreMemory(n, m)
+        self.records: list[Record] = []
+        self.shown, self.shown_today = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        self.reached = np.zeros(n, dtype=np.int64)  # turns so far
+        self.charged = np.zeros(n, dtype=np.int64)
+        self.foreseen = np.full(n, -np.inf)
+        window = max(market.window_days(gain) for gain in predictor.weights)
+        self.calibration = Calibration(market.days, m, window)
+        self.spent = self.spent_today = self.spent_exploring = 0  # micros
+        self.value = 0.0
+        self.day = 0
+
+    def round(self) -> Record:
+        """One turn of the market: played again where it is on record, else decided."""
+        if self.market.day != self.day:
+            self.day, self.spent_today = self.market.day, 0
+            self.shown_today[:] = 0
+        number = len(self.records)
+        rows = self.market.reachable()
+        done = self.rounds.read(number)
+        if done is None:
+            done, outcomes = self._decide(number, rows)
+            self._note(rows, done, outcomes)
+            self.rounds.write(number, done)
+        else:
+            if len(done.channel) != len(rows):
+                raise UserError(f"round {number}: the market shows {len(rows)} users, it showed {len(done.channel)}")
+            self.scores.put(done.scored, done.scores)
+            self._note(rows, done, self.market.expose(done.channel, done.propensity))
+        return done.record
+
+    def _decide(self, number: int, rows: Integers) -> tuple[Round, Outcomes]:
+        config, market, day, turn = self.config, self.market, self.market.day, self.market.turn
+        exploring = (
+            day < config.exploration_days and self.exploration - self.spent_exploring >= market.largest_cost.min()
+        )
+        stage = "exploration" if exploring else "exploitation"
+        self.ledger.expire(number)
+        forecast = self._forecast()  # before anything new is seen
+        scored, columns = self._score(rows)
+        scores = self._calibrated(self.scores.of(rows))
+        forecast = forecast or self._forecast()
+        if stage == "exploration":
+            chances, told = self._exploring(rows, scores)
+        elif forecast is None:  # nobody who may be advertised to has ever come
+            chances, told = np.zeros(scores.gain.shape), {}
+        else:
+            rule = self.allocator.fix(forecast)
+            lot = config.explore * float(rule.chances(forecast.scores).sum(axis=1).mean())
+            chances = (1 - config.explore) * rule.chances(scores) + lot * self.initial
+            told = rule.told | {"explore": lot}
+        barred = self.held_out[rows]
+        for cap, seen in ((config.cap, self.shown), (config.cap_per_day, self.shown_today)):
+            barred = barred | (False if cap is None else seen[rows] >= cap)
+        chances = np.where(barred[:, None], 0.0, chances)
+        factor = self._room(chances, stage)
+        if factor < 1:
+            chances, told = factor * chances, told | {"room": factor}
+        channel, propensity = market.choose(chances)
+        wanted = np.flatnonzero(channel != NO_AD)
+        wanted = wanted[np.argsort(-scores.gain[wanted, channel[wanted]], kind="stable")]  # where money ends, the best
+        keys = [f"{day}.{turn}.{user}" for user in rows[wanted].tolist()]
+        largest = market.largest_cost[channel[wanted]]
+        admitted = self.ledger.reserve(keys, largest, self._accounts(stage, len(wanted)), number + config.expiry)
+        channel[wanted[~admitted]] = NO_AD
+        outcomes = market.expose(channel, propensity)
+        paid = outcomes.cost[wanted[admitted]]
+        settled = self.ledger.settle([k for k, ok in zip(keys, admitted.tolist(), strict=True) if ok], paid)
+        outcomes.cost[wanted[admitted]] = settled.charged
+        shown, m = channel != NO_AD, len(market.channels)
+        gains = {name: float(values.sum()) for name, values in outcomes.gains.items()}
+        record = {"round": number, "day": day, "turn": turn, "stage": stage, "reachable": len(rows)}
+        record |= {"scored": len(scored), "shown": int(shown.sum()), "refused": int((~admitted).sum())}
+        record |= {"spent": int(settled.charged.sum()), "excess": int(settled.excess.sum()), "gains": gains}
+        record |= {"channels": np.bincount(channel[shown], minlength=m).tolist(), "told": told}
+        return Round(record, channel, propensity, scored, columns), outcomes
+
+    def _score(self, rows: Integers) -> tuple[Integers, dict[str, Any]]:
+        """Predict for the users in turn who are new or were touched since; who they are, and what is kept."""
+        asked = rows if self.config.rescore == "reachable" else rows[self.scores.stale[rows]]
+        columns = narrow(self.predictor.predict(self.market, asked))
+        self.scores.put(asked, columns)
+        return asked, columns
+
+    def _forecast(self) -> Forecast | None:
+        """What the allocator is to know before the round; None as long as nobody has been predicted for."""
+        known = np.flatnonzero(self.scores.known & ~self.held_out)
+        if not len(known):
+            return None
+        sample = known[:: -(-len(known) // FORECAST)]
+        return Forecast(
+            self._calibrated(self.scores.of(sample)),
+            np.maximum(self.reached[sample], 1).astype(np.float64),
+            self._allowance(),
+            (self.config.budget - self.spent) / MICROS,
+            self.initial,
+            self.calibration.statistics(self.market.day),
+        )
+
+    def _calibrated(self, scores: Scores) -> Scores:
+        if not self.config.calibrate:
+            return scores
+        return self.calibration.factors(self.market.day).apply(scores)
+
+    def _allowance(self) -> float:
+        """Money for a mean opportunity of a user who is not held out: what is left over what is to be expected."""
+        config = self.config
+        left = config.budget - self.spent
+        left_today = left if config.daily is None else config.daily - self.spent_today
+        if not config.pacing:
+            return float("inf")
+        ahead, today = self._ahead()
+        each = min(left / max(ahead, 1.0), left_today / max(today, 1.0))
+        return float(each / MICROS / max(1 - config.hold_out, 1e-9))
+
+    def _ahead(self) -> tuple[float, float]:
+        """Opportunities to be expected from this turn on: in all, and today."""
+        traffic = self.market.traffic
+        today = traffic[self.market.turn :]
+        days = max(self.market.days - self.market.day - 1, 0)
+        if self.config.rounds is None:
+            return float(today.sum() + days * traffic.sum()), float(today.sum())
+        rounds = max(self.config.rounds - len(self.records), 1)
+        turns = np.concatenate([today, np.tile(traffic, min(days, -(-rounds // max(len(traffic), 1))))])[:rounds]
+        return float(turns.sum()), float(today[:rounds].sum())
+
+    def _exploring(self, rows: Integers, scores: Scores) -> tuple[Floats, dict[str, Any]]:
+        """P_initial for all who never saw an advert, or for a lot as large as the money suffices for."""
+        if self.config.exploration == "all":
+            return np.where(self.shown[rows] == 0, 1.0, 0.0)[:, None] * self.initial, {"explore": 1.0}
+        usual = float(scores.cost.mean(axis=0) @ self.initial) * MICROS if len(rows) else 0.0
+        traffic, turn = self.market.traffic, self.market.turn
+        more = self.config.exploration_days - self.market.day - 1
+        ahead = traffic[turn:].sum() + more * traffic.sum()
+        lot = min(1.0, (self.exploration - self.spent_exploring) / max(ahead * (1 - self.config.hold_out) * usual, 1.0))
+        return np.broadcast_to(lot * self.initial, (len(rows), len(self.initial))), {"explore": lot}
+
+    def _room(self, chances: Floats, stage: str) -> float:
+        """What all chances are multiplied by, so that the largest costs of those drawn fit what is left.
+
+        The ledger would refuse what does not fit, by its place in the batch; a refused choice has no propensity. With
+        this factor a standard deviation of the draw fits, so refusals are few.
+        """
+        config, largest = self.config, self.market.largest_cost.astype(np.float64)
+        room = config.budget - self.spent
+        if config.daily is not None:
+            room = min(room, config.daily - self.spent_today)
+        if stage == "exploration":
+            room = min(room, self.exploration - self.spent_exploring)
+        mean, spread = float((chances @ largest).sum()), float((chances @ largest**2).sum()) ** 0.5
+        if mean + spread <= room:
+            return 1.0
+        root = (-spread + (spread**2 + 4 * mean * max(room, 0)) ** 0.5) / (2 * mean)
+        return float(min(root**2, 1.0))
+
+    def _accounts(self, stage: str, n: int) -> list[Integers]:
+        accounts = [np.full(n, self.explorer)] if stage == "exploration" else []
+        if self.config.daily is not None:
+            day = self.ledger.open_account(f"day/{self.market.day}", min(self.config.daily, self.config.budget))
+            accounts.append(np.full(n, day))
+        return accounts
+
+    def _note(self, rows: Integers, done: Round, outcomes: Outcomes) -> None:
+        """Bring the state to the end of the round, whether it was played or decided."""
+        record, shown = done.record, done.channel != NO_AD
+        who, where = rows[shown], done.channel[shown]
+        gain = np.sum([w * outcomes.gains[g] for g, w in self.predictor.weights.items()], axis=0)[shown]
+        cost = np.minimum(outcomes.cost, self.market.largest_cost[np.maximum(done.channel, 0)])[shown]
+        first = done.scored[~np.isfinite(self.foreseen[done.scored])]
+        self.foreseen[first] = self.scores.reward[first]
+        self.reached[rows] += 1
+        self.shown[who] += 1
+        self.shown_today[who] += 1
+        self.scores.stale[who] = True
+        self.charged[who] += cost
+        self.calibration.add(record["day"], where, gain, cost / MICROS, self.scores.of(who))
+        self.spent += record["spent"]
+        self.spent_today += record["spent"]
+        self.spent_exploring += record["spent"] if record["stage"] == "exploration" else 0
+        self.value += float(gain.sum())
+        self.records.append(record)

@@ -1,0 +1,132 @@
+"""headrace campaign: spend a budget on a world's users by a trained run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from headrace.cli.parse import QUIET
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """Explore, then exploit, under one budget that is never exceeded; leave results.json, a log and campaign.html."""
+
+    run: tyro.conf.Positional[Path]
+    """A folder that train left."""
+    world: str
+    """ads | criteo | a scenario file"""
+    budget: float
+    """In the world's currency."""
+    out: Path
+    """A new folder."""
+    users: int = 10_000
+    """How many users the world has."""
+    days: Annotated[int | None, QUIET] = None
+    """How long the world lasts; default: the scenario's own."""
+    rounds: Annotated[int | None, QUIET] = None
+    """At most so many rounds, each one pass over the users who are there; default: all until the days are over."""
+    preset: str = "default"
+    """default | paper: ours, or printed Algorithm 1 as far as it can run"""
+    hold_out: float = 0.0
+    """Share of the users who never see an advert, so that the increment can be estimated as one would live."""
+    daily: Annotated[float | None, QUIET] = None
+    """Spend at most this a day."""
+    cap: Annotated[int | None, QUIET] = None
+    """Show a user at most so many adverts a day."""
+    rescore: str = "touched"
+    """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (slower)"""
+    price: Annotated[float | None, QUIET] = None
+    """What a unit of a scaled cost costs; needed where the world has no currency."""
+    seed: int = 0
+    """Of the world: everything random is a function of it."""
+    resume: bool = False
+    """Go on with a campaign that was stopped, to the same result."""
+
+    def execute(self) -> None:
+        import dataclasses
+
+        from headrace.campaign.account import account_of, records_of
+        from headrace.campaign.config import PRESET_ALLOCATORS, PRESETS, CampaignConfig
+        from headrace.campaign.money import MICROS, to_micros
+        from headrace.campaign.procedure import run_campaign
+        from headrace.campaign.rounds import Record
+        from headrace.campaign.scores import Foreseeing
+        from headrace.campaign.world_market import TrueRates, WorldMarket
+        from headrace.cli.console import out, progress
+        from headrace.cli.settings import refuse_run
+        from headrace.cli.worlds import fitted, history, task_of
+        from headrace.errors import unknown
+        from headrace.evaluate.results import Source, save
+        from headrace.learn.run import Run
+        from headrace.report.campaign_page import ACCOUNT, gain_words, summary, write_campaign
+        from headrace.simulate.scenario import Scenario
+
+        if self.preset not in PRESETS:
+            raise unknown("preset", self.preset, PRESETS, "campaign")
+        if self.rescore not in ("touched", "reachable"):
+            raise unknown("rescore", self.rescore, ("touched", "reachable"), "campaign")
+        if not self.resume:
+            refuse_run(self.out, ", or go on with --resume")
+        scenario = Scenario.load(self.world)
+        task_of(scenario, "ads")
+        method, sealed = fitted(self.run, scenario)
+        steps, statistics = history(method)
+        daily = None if self.daily is None else to_micros(self.daily)
+        limits: dict[str, Any] = {
+            "hold_out": self.hold_out,
+            "daily": daily,
+            "cap_per_day": self.cap,
+            "rounds": self.rounds,
+        }
+        limits |= {"rescore": self.rescore}
+        config = CampaignConfig(to_micros(self.budget), **(PRESETS[self.preset] | limits))
+
+        def market() -> WorldMarket:
+            return WorldMarket(scenario, self.users, self.seed, self.days, steps, statistics, self.price)
+
+        ours = market()
+        settings: dict[str, Any] = {
+            "command": "campaign",
+            "run": self.run.name,
+            "method": method.name,
+            "dataset": scenario.name,
+        }
+        settings |= {"preset": self.preset, "users": self.users, "days": ours.days, "seed": self.seed}
+        settings |= {"price": self.price, "campaign": dataclasses.asdict(config)}
+        folder = Run.create(
+            self.out, settings, self.resume, data_fingerprint=scenario.sha256, trained=sealed["model.safetensors"]
+        )
+        predictor = Foreseeing(method, 1.0 if self.price is None else self.price)
+        gain = gain_words(predictor.weights)
+        currency = scenario.currency if self.price is None else "(priced)"
+        with folder.locked(), progress("campaign") as tell:
+
+            def show(record: Record, spent: int, value: float) -> None:
+                place = f"round {record['round']}, day {record['day']}"
+                tell(f"{place}: {spent / MICROS:,.2f} {currency}, {value:,.4g} {gain}", spent, config.budget)
+
+            allocator = PRESET_ALLOCATORS[self.preset]
+            result = run_campaign(ours, predictor, allocator, config, folder.path, progress=show)
+            tell("full information")
+            known = CampaignConfig(config.budget, config.rounds, 0.0, 0, explore=0.0, rescore="reachable")
+            known = dataclasses.replace(known, daily=config.daily, cap_per_day=config.cap_per_day)
+            reference = run_campaign(market(), TrueRates(predictor.weights), PRESET_ALLOCATORS["default"], known)
+            tell("writing")
+            source = Source(scenario.name, "campaign", "world", self.seed)
+            records = records_of(result, source, method.name, reference)
+            account = account_of(result, scenario.channels, currency, reference)
+            if not (folder.path / "journeys").exists():
+                ours.journeys(folder.path / "journeys")
+            save(records, folder.path / "results.json")
+            folder.write_json(ACCOUNT, account)
+            write_campaign(folder.path)
+            folder.seal()
+        for name, value in summary(records, account):
+            out.print(f"{name}: {value}")
+        if not result.audit.sound:
+            raise AssertionError(f"the ledger does not add up: {'; '.join(result.audit.problems)}")
+        out.print(
+            f"{self.out / 'campaign.html'}: the same as a page; {self.out / 'journeys'}: its log, for  headrace ope"
+        )

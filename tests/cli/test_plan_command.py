@@ -1,0 +1,87 @@
+"""headrace plan: a plan within the budget, its page and its records; the same each time; mistakes in one line."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from commands import Told, bytes_of, call, whole
+
+from headrace.evaluate.results import KEYS
+
+
+def test_a_plan_is_within_its_budget_and_leaves_every_file(demo: Path, unseen: Path, tmp_path: Path):
+    out = tmp_path / "plan"
+    words = ("plan", demo, "--data", unseen, "--budget", 1, "--cap", "search=40%", "--days", 2, "--exploration", 0.1)
+    done = whole(*words, "--out", out)
+    table = pl.read_parquet(out / "plan.parquet")
+    assert {"user", "channel", "expected_gain", "expected_cost", "price_micros"} <= set(table.columns)
+    assert 0 < table["price_micros"].sum() <= 1_000_000
+    assert table.filter(pl.col("channel") == "search")["price_micros"].sum() <= 400_000
+    assert table["user"].is_duplicated().sum() == 0
+    records = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    assert all(tuple(r) == KEYS for r in records)
+    told = {r["metric"]: r["value"] for r in records if not r["setting"]}
+    assert told["spend"] == pytest.approx(table["price_micros"].sum() / 1e6)
+    assert told["expected_gain"] == pytest.approx(table["expected_gain"].sum())
+    assert told["expected_gain"] <= told["expected_gain_bound"]
+    page = (out / "plan.html").read_text(encoding="utf-8")
+    assert "10 % more budget" in page and "<svg" in page
+    assert "10 % more budget" in done.stdout and "marginal" in done.stdout
+    again = tmp_path / "again"
+    whole(*words, "--out", again)
+    assert bytes_of(again) == bytes_of(out)
+    assert json.loads((out / "manifest.json").read_text(encoding="utf-8"))["files"].keys() >= {
+        "plan.parquet",
+        "plan.html",
+    }
+
+
+def test_a_world_is_planned_on_a_log_of_its_own(demo: Path, tmp_path: Path, told: Told):
+    words = ("plan", demo, "--data", "ads", "--users", 30, "--budget", 1, "--out", tmp_path / "plan")
+    assert told(*words) == (0, "")
+    assert pl.read_parquet(tmp_path / "plan" / "plan.parquet")["price_micros"].sum() <= 1_000_000
+    (tmp_path / "plan" / "plan.html").unlink()
+    assert told("report", tmp_path / "plan")[0] == 0
+
+
+def test_clashing_demands_leave_with_3_and_the_smallest_change(demo: Path, unseen: Path, tmp_path: Path):
+    file = tmp_path / "demands.toml"
+    file.write_text("budget = 1\n[channels.search]\nfloor = 0.7\n[channels.video]\nfloor = 0.5\n", encoding="utf-8")
+    done = call("plan", demo, "--data", unseen, "--constraints", file, "--out", tmp_path / "plan")
+    assert done.returncode == 3
+    assert "budget (1)" in done.stderr and "raise budget by 0.2 to 1.2" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "plan").exists()
+    done = call("plan", demo, "--data", unseen, "--budget", 1, "--score", "increment", "--out", tmp_path / "plan")
+    assert done.returncode == 3 and "no steps without an advert" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ((), "plan: no budget"),
+        (("--budget", "0"), "budget is 0"),
+        (("--budget", "-1"), "budget is -1, expected 0 or more"),
+        (("--budget", "1", "--cap", "serch=1"), "did you mean 'search'?"),
+        (("--budget", "1", "--cap", "search"), "expected CHANNEL=AMOUNT"),
+        (("--budget", "1", "--floor", "search=x"), "floor of search is 'x'"),
+        (("--budget", "1", "--freeze", "serch"), "did you mean 'search'?"),
+        (("--budget", "1", "--price", "3"), "is in EUR already"),
+        (("--budget", "1", "--score", "gian"), "did you mean 'gain'?"),
+        (("--budget", "1", "--pacing", "evn"), "did you mean 'even'?"),
+        (("--budget", "1", "--constraints", "no.toml"), "no such constraints file"),
+        (("--budget", "1", "--no-ad", "serch"), "did you mean 'search'?"),
+        (("--budget", "1", "--data", "adz"), "did you mean 'ads'?"),
+        (("--budget", "1", "--alpha", "2"), "alpha = 2.0"),
+    ],
+)
+def test_a_mistake_in_a_plan_is_one_line(
+    words: tuple[str, ...], says: str, demo: Path, journeys: Path, tmp_path: Path, told: Told
+):
+    data = () if "--data" in words else ("--data", journeys)
+    code, error = told("plan", demo, *data, *words, "--out", tmp_path / "plan")
+    assert code == 2, error
+    assert says in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "plan").exists()

@@ -18,7 +18,8 @@ from headrace.fuse.fusion import Fusion
 from headrace.fuse.policy import Act, FusionPolicy
 from headrace.fuse.state import Floats32, Past, State
 from headrace.journeys.memory import Memory
-from headrace.journeys.seams import Floats
+from headrace.journeys.seams import Floats, History
+from headrace.journeys.statistics import Statistic
 from headrace.simulate import draws
 from headrace.simulate.draws import Purpose
 from headrace.simulate.feed import FeedWorld
@@ -32,24 +33,29 @@ from headrace.simulate.scenario import Scenario
 class FeedMemory:
     """The histories of a world's users, kept as a service would."""
 
-    def __init__(self, world: FeedWorld, state: State):
+    def __init__(self, world: FeedWorld, steps: int, statistics: tuple[Statistic, ...] | None = None):
+        """`steps`: how far back states look; `statistics` None: the default ones, as states have."""
         self.world = world
         named = {name.split("/", 1)[1]: values for name, values in categories(world.scenario).items()}
         features: dict[str, Any] = dict(world.own.features)
-        self.memory = Memory(schema(world.scenario), len(world.users), 1, features, state.transforms.statistics, named)
-        self.state, self.past = state, Past(len(world.users), state.steps)
+        self.memory = Memory(schema(world.scenario), len(world.users), 1, features, statistics, named)
+        self.past = Past(len(world.users), steps)
         self._sums: dict[str, Floats] = {}  # of the users in turn
         self._days = 0  # whose return has been told
         self._steps: list[tuple[int, NDArray[np.int64], Floats]] = []  # day, rows, times
 
-    def states(self, requests: Requests) -> Floats32:
-        """(A, S) the states of the users in turn."""
+    def look(self, requests: Requests) -> History:
+        """What is known of the users in turn, one step each; to be called once before each step is recorded."""
         self._tell_returns()
         rows = requests.context["row"]
         context = {"time": requests.context["time"]} | {n: requests.context[n].astype(np.float64) for n in BEFORE}
         held = self.memory.histories(rows, context)
         self._sums = {name: values[:, -1] for name, values in held.so_far.items()}
-        return self.state.of_histories(held, self.past, rows)
+        return held
+
+    def states(self, requests: Requests, state: State) -> Floats32:
+        """(A, S) the states of the users in turn."""
+        return state.of_histories(self.look(requests), self.past, requests.context["row"])
 
     def record(self, requests: Requests, outcomes: FeedOutcomes) -> None:
         """Append the step; whether the user comes back tomorrow is not known yet."""
@@ -81,8 +87,8 @@ class Served:
 
     def __call__(self, requests: Requests) -> Action:
         if self.memory is None or self.memory.world is not requests.world:
-            self.memory = FeedMemory(requests.world, self.policy.state)
-        return explored(requests, self.policy.weights_of(self.memory.states(requests)), self)
+            self.memory = FeedMemory(requests.world, self.policy.state.steps)
+        return explored(requests, self.policy.weights_of(self.memory.states(requests, self.policy.state)), self)
 
     def record(self, requests: Requests, outcomes: FeedOutcomes) -> None:
         assert self.memory is not None  # it acted before
@@ -106,7 +112,7 @@ class Fixed:
         return explored(requests, np.broadcast_to(self.weights, (len(requests), len(self.weights))), self)
 
 
-def explored(requests: Requests, weights: Floats, by: "Served | Fixed") -> Action:
+def explored(requests: Requests, weights: Floats, by: Any) -> Action:
     """The weights (A, K), or what exploration draws around them, with the log of its density."""
     if by.exploration is None:
         return Action(weights if by.fusion is None else by.fusion(requests.scores.astype(np.float64), weights))
@@ -144,13 +150,13 @@ def together(
     """
     world = FeedWorld(scenario, np.tile(users, len(policies)), seed, days)
     member = np.repeat(np.arange(len(policies)), len(users))
-    memory = None if state is None else FeedMemory(world, state)
+    memory = None if state is None else FeedMemory(world, state.steps)
 
     def act(requests: Requests) -> Floats:
         rows = requests.context["row"]
         seen: Floats32 = np.zeros((len(rows), 0), dtype=np.float32)
-        if memory is not None:
-            seen = memory.states(requests)
+        if memory is not None and state is not None:
+            seen = memory.states(requests, state)
         scaled = np.zeros((len(rows), space.size))
         for m in np.unique(member[rows]):
             at = member[rows] == m

@@ -46,7 +46,7 @@ def static(action: Floats) -> Act:
     fixed = np.asarray(action, dtype=np.float32)
 
     def of(state: Floats32) -> Floats32:
-        return np.broadcast_to(fixed, (len(state), len(fixed)))
+        return np.tile(fixed, (len(state), 1))
 
     return of
 

@@ -147,7 +147,7 @@ class FuseMethod:
         loop = LoopConfig(
             epochs=epochs,
             patience=None,
-            checkpoint_every_steps=2_000,
+            checkpoint_every_steps=min(2_000, max(1, config.updates // 4)),
             log_every_steps=500,
             seed=config.seed,
             progress=progress,

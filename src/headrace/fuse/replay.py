@@ -22,24 +22,27 @@ from headrace.journeys.store import Journeys
 from headrace.ope.transitions import Transitions
 
 
+def lacking(journeys: Journeys) -> list[str]:
+    """What a decision log needs and this one does not hold, in words; propensities are needed for a value alone."""
+    lists = journeys.schema.candidates
+    scores = lists.scores if lists else ()
+    lacks = [] if lists else ["candidate lists"]
+    lacks += [] if scores else ["predicted scores"]
+    lacks += [] if scores and all(journeys.has(f"action/{name}") for name in scores) else ["fusion weights"]
+    lacks += [] if journeys.has("session") else ["sessions"]
+    return lacks + ([] if journeys.has("log_propensity") else ["propensities"])
+
+
 def scores_of(journeys: Journeys) -> tuple[str, ...]:
     """The K scores that the log's fusion weights belong to; UserError names what a log without them lacks."""
-    lists = journeys.schema.candidates
-    if lists is None or not lists.scores:
-        lacks = [] if lists else ["candidate lists"]
-        lacks += [] if lists and lists.scores else ["predicted scores"]
-    else:
-        lacks = [f"action/{name}" for name in lists.scores if not journeys.has(f"action/{name}")]
-        lacks = ["fusion weights"] if len(lacks) == len(lists.scores) else lacks
-    lacks += [] if journeys.has("session") else ["sessions"]
-    if not journeys.has("log_propensity"):
-        lacks.append("propensities")
-    if lists is None or lacks and lacks != ["propensities"]:
+    lacks = lacking(journeys)
+    if lacks not in ([], ["propensities"]):
         raise UserError(
             f"{journeys.path}: the log lacks {', '.join(lacks)}; a fusion policy is learnt from a decision log that "
-            "holds them (docs/fuse.md), for example  headrace simulate feed --policy groups"
+            "holds them (docs/fuse.md), for example one of  headrace simulate feed --policy groups"
         )
-    return lists.scores
+    assert journeys.schema.candidates is not None
+    return journeys.schema.candidates.scores
 
 
 def actions_of(journeys: Journeys, form: Form = "box") -> Actions:

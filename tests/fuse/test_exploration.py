@@ -58,7 +58,7 @@ def test_training_takes_equally_many_sessions_of_both_groups(tmp_path: Path):
     counted = {side: len({(u, s) for u, s in zip(users[of], session[of], strict=True)})
                for side, of in ((True, wide[users]), (False, ~wide[users]))}  # fmt: skip
     assert counted[True] == counted[False] > 10
-    whole = {(u, s): 0 for u, s in zip(users, session, strict=True)}
+    whole = dict.fromkeys(zip(users, session, strict=True), 0)
     for u, s in zip(log.user_of_step, log.column("session"), strict=True):
         if (u, s) in whole:
             whole[u, s] += 1

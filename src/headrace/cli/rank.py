@@ -30,11 +30,11 @@ class Rank:
     """Also say what the policy would be worth by this log; exit code 3 where the log cannot tell."""
 
     def execute(self) -> None:
+        from headrace.channel.recommend import check_ending, save
         from headrace.cli.console import out, progress
         from headrace.cli.measuring import open_run, own_schema
         from headrace.cli.rooms import load, room_of
         from headrace.cli.settings import open_journeys
-        from headrace.channel.recommend import check_ending, save
         from headrace.errors import Refused, UserError
         from headrace.fuse.ranking import rank_requests
         from headrace.fuse.replay import lacking

@@ -1,8 +1,8 @@
 """The action of a fusion: weights of K predicted scores, as a point in [-1, 1]^K that a network can give.
 
     box       each weight between its bounds, its middle at 0
-    unit      weights of norm 1: scaling them by c > 0 leaves a log-sum's ranking as it is, so one direction is left over
-    simplex   weights of 0 or more that add up to 1, over scores that are oriented first: more is better in all of them
+    unit      weights of norm 1: scaling them by c > 0 leaves a log-sum's ranking as it is, so one axis is idle
+    simplex   weights of 0 or more that add up to 1, over scores oriented first: more is better in all of them
 
 n rows, K scores.
 """

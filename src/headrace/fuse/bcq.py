@@ -7,7 +7,7 @@
     y     = r + gamma (1 - d) max_i soft-min_j Qbar_j(s', a'_i + xibar(s', a'_i))                     (7)
 
 Corrected or added: argmin in (6), printed argmax; the mask d, not printed; xibar, the target perturbation network of
-(7) (Algorithm 1, line 7, has the one in training); as BCQ has them and the paper omits: z clipped to +-.5 when decoding,
+(7) (Algorithm 1, line 7, has the one in training); as BCQ has and the paper omits: z clipped to +-.5 when decoding,
 the clamp of the log sd, kappa on means over axes, and the soft form lower * min + (1 - lower) * max of the twins.
 
 B rows, k sampled actions, Z latent coordinates.

@@ -29,6 +29,7 @@ from headrace.fuse.value import Worth, own_values, value
 from headrace.journeys.seams import Estimate, Floats
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
+from headrace.learn import durable
 from headrace.learn.run import Run
 from headrace.ope.fitted import OnPolicy
 from headrace.ope.fqe import FQEConfig
@@ -107,10 +108,8 @@ class Table:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
                     acts[name] = self.method(name, seed, log, parts, ready)
-                act = acts[name]
-                on = held if kind == "mixed" else self._states(log, parts, ready)
-                theirs = own if kind == "mixed" else own_values(on, config)
-                worths[name] = value(act, on, config, theirs)
+                on, theirs = (held, own) if kind == "mixed" else self.estimators(log, parts, ready, config)
+                worths[name] = self.worth(name, seed, acts[name], on, theirs, config)
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
             values = together(
@@ -118,7 +117,7 @@ class Table:
             )
             truths |= dict(zip(acts, values, strict=True))
         records = self.records(seed, truths, worths)
-        done.write_text(json.dumps(records), encoding="utf-8")
+        durable.replace_text(done, json.dumps(records))
         return records
 
     def base(self, seed: int, tell: Tell) -> Floats:
@@ -130,7 +129,7 @@ class Table:
             users = np.arange(SEARCH, SEARCH + self.sizes.search_users)
             objective = WorldObjective(self.scenario, users, self.sizes.search_days, seed, space)
             chosen, _, _ = bo.search(objective, space.size, self.config("bo", seed))
-            file.write_text(json.dumps(space.weights(chosen).tolist()), encoding="utf-8")
+            durable.replace_text(file, json.dumps(space.weights(chosen).tolist()))
         return np.array(json.loads(file.read_text(encoding="utf-8")))
 
     def log(self, kind: Any, seed: int, base: Floats) -> tuple[Prepared, Journeys, Split, FQEConfig]:
@@ -175,23 +174,34 @@ class Table:
         run.seal()
         return method.policy().of_states
 
+    def worth(
+        self, name: str, seed: int, act: Act, of: Transitions, own: dict[str, OnPolicy], config: FQEConfig
+    ) -> Worth:
+        """A variant's values by the log, kept beside its cell."""
+        file = self.out / "cells" / f"{name}-{seed}.json"
+        if file.is_file():
+            told = json.loads(file.read_text(encoding="utf-8"))
+            return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"], told["edge"])
+        found = value(act, of, config, own)
+        file.parent.mkdir(exist_ok=True)
+        durable.replace_text(file, json.dumps(asdict(found)))
+        return found
+
     def config(self, name: str, seed: int) -> Any:
         """The config of a variant: the preset's, what the comparison changes, what the variant is."""
         kind, changes = VARIANTS[name]
         of = METHODS[kind]
-        known = {f for f in of.config_type.__dataclass_fields__}
+        known = set(of.config_type.__dataclass_fields__)
         given = {k: v for k, v in self.changes.items() if k in known}
         return of.config_type(**{**of.presets[self.preset], **given, **changes, "seed": seed})
 
     def estimators(
         self, log: Journeys, parts: Split, ready: Prepared, config: FQEConfig
     ) -> tuple[Transitions, dict[str, OnPolicy]]:
-        held = self._states(log, parts, ready)
-        return held, own_values(held, config)
-
-    def _states(self, log: Journeys, parts: Split, ready: Prepared) -> Transitions:
+        """The held-out sessions, and whether each estimator tells what the log's own policy brought on them."""
         rows = parts.rows("test")
-        return transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
+        held = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
+        return held, own_values(held, config)
 
     def records(self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth]) -> list[Record]:
         """Values, and paired differences to Bayesian optimisation, absolute and as a share."""

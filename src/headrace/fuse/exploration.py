@@ -48,7 +48,7 @@ class Exploration:
         return np.full(len(users), self.kind == "random")
 
     def draw(self, users: Array, policy: Floats, luck: Floats, low: Floats, high: Floats) -> Decisions:
-        """Explored weights of A users around the policy's (A, K), from uniforms `luck` (A, K), with their log density."""
+        """Weights of A users explored around the policy's (A, K), by uniforms `luck` (A, K), with their log density."""
         half = (high - low) / 2
         wide = self.is_random(users)[:, None]
         mean = np.where(wide, (low + high) / 2, np.clip(policy, low, high))
@@ -79,4 +79,5 @@ def balanced(journeys: Journeys, rows: Integers, is_random: Bools, seed: int = 0
     kept = np.zeros(len(of_random), dtype=np.bool_)
     for part in parts:
         kept[chance.choice(part, least, replace=False)] = True
-    return rows[kept[number]]
+    chosen: Integers = rows[kept[number]]
+    return chosen

@@ -133,7 +133,7 @@ class Learner:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Q at the policy's actions and how far twins and states spread it: figure 5 of the paper, in reward's units."""
+        """Q at the policy's actions and its spread over twins and states (figure 5), in the reward's unit."""
         at = torch.arange(0, len(self.replay), max(1, len(self.replay) // 2_000))
         state = self.replay.state[at]
         action = self.act(state)

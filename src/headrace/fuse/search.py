@@ -1,6 +1,6 @@
 """What searches optimise where no world can be asked: Q of the policy that logged, at another policy's first actions.
 
-Q is fitted to the log alone (the mean expectile, tau = .5, so no action outside the log is asked about), and a policy is
+Q is fitted to the log alone (the mean expectile, tau = .5: no action outside the log is asked about), and a policy is
 worth E_{s0} Q(s0, pi(s0)): one step by it, then on as logged.
 """
 

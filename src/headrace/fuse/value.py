@@ -3,7 +3,7 @@
     value_fqe    plain
     value_cfqe   conservative: Zhang et al. 2022 (9) to (11), corrected (ope/fqe.py)
 
-Three things refuse a value, and leave its raw number in the diagnostics alone: the alarms of the fit; a behaviour policy
+Three things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a behaviour policy
 whose own estimate misses its own return; and actions that the log never took, told by their distance.
 
 n rows, K weights.

@@ -348,7 +348,7 @@ def _candidates(made: Plan) -> None:
 
 
 def _fusion(made: Plan) -> None:
-    """"action/SCORE", "low/SCORE", "high/SCORE", "log_propensity", "terminated" and "truncated" of a decision log."""
+    """ "action/SCORE", "low/SCORE", "high/SCORE", "log_propensity", "terminated" and "truncated" of a decision log."""
     told, lists = made.schema.fusion, made.schema.candidates
     if told is None or lists is None:
         return

@@ -25,7 +25,15 @@ FeatureKind = Literal["categorical", "numeric"]
 GainKind = Literal["binary", "continuous", "classes"]
 Level = Literal["step", "user"]
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "scaled"]
-LISTS = ("channel", "channels", "scores", "outcomes", "weights", "low", "high")  # keys of a schema file that may hold a list of text
+LISTS = (
+    "channel",
+    "channels",
+    "scores",
+    "outcomes",
+    "weights",
+    "low",
+    "high",
+)  # keys of a schema file that may hold a list of text
 TABLES = ("features", "gains", "cost", "candidates", "fusion")
 OTHERS = {"label_window_s": (int | float, "a number of seconds"), "context": (bool, "true or false")}
 
@@ -212,7 +220,11 @@ class LogSchema:
             for entry in entries:
                 _check_entry(kind, entry, f"{where} [[{key}]]", 'add  name = "COLUMN"  to it')
             parts[key] = tuple(kind(**entry) for entry in entries)
-        for key, single, do in (("cost", Cost, "name"), ("candidates", Candidates, "item"), ("fusion", Fusion, "weights")):
+        for key, single, do in (
+            ("cost", Cost, "name"),
+            ("candidates", Candidates, "item"),
+            ("fusion", Fusion, "weights"),
+        ):
             entry = values.get(key)
             if entry is not None:
                 _check_entry(single, entry, f"{where} [{key}]", f'add  {do} = "COLUMN"  to it')

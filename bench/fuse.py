@@ -5,7 +5,7 @@
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
     python bench/fuse.py cycle   --world kuairand --days 14
 
-Small on purpose (the preset `quick`, 1,500 updates), so that it ends on two shared cores; what is done stays in --runs
+Small on purpose (the preset `quick`, 1,000 updates), so that it ends on two shared cores; what is done stays in --runs
 and is not done again. Tables go to docs/tables/fuse-*.md.
 """
 
@@ -34,9 +34,9 @@ from headrace.report import figures
 from headrace.simulate.feed_log import simulate_feed
 
 TABLES, PICTURES = Path("docs/tables"), Path("docs/pictures")
-UPDATES = 1_500
+UPDATES = 1_000
 CHANGES = {"updates": UPDATES, "samples": 5, "passes": 3, "trials": 30, "generations": 5, "members": 12, "views": 4}
-SIZES = Sizes(fqe_steps=800, users=1_500, days=3)
+SIZES = Sizes(fqe_steps=400, users=1_000, days=3)
 ORDER = (
     "bo",
     "es",
@@ -58,17 +58,27 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("part", choices=("table", "figures", "sweeps", "cycle"))
     arguments.add_argument("--world", default="kuairand:long sessions")
+    arguments.add_argument("--methods", default=",".join(ORDER))
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--days", type=int, default=14)
     arguments.add_argument("--users", type=int, default=2_000)
     arguments.add_argument("--runs", type=Path, default=Path("runs/bench-fuse"))
     given = arguments.parse_args()
     name = given.world.replace(":", "-").replace(" ", "-")
-    of = Table(world_named(given.world), given.world, ORDER, "quick", CHANGES, SIZES, given.runs / name)
+    of = Table(
+        world_named(given.world),
+        given.world,
+        tuple(given.methods.split(",")),
+        "quick",
+        CHANGES,
+        SIZES,
+        given.runs / name,
+    )
     of.out.mkdir(parents=True, exist_ok=True)
     command = f'python bench/fuse.py {given.part} --world "{given.world}"'
     if given.part == "table":
-        table(of, given.seeds, name, f"{command} --seeds {given.seeds}")
+        chosen = "" if given.methods == ",".join(ORDER) else f" --methods {given.methods}"
+        table(of, given.seeds, name, f"{command} --seeds {given.seeds}{chosen}")
     elif given.part == "figures":
         training(of, name)
         actions(of, name, command)

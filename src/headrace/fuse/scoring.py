@@ -51,7 +51,7 @@ def evaluate(
     policy = method.policy()
     _tell(progress, "states")
     of = transitions(log, rows, policy.state.of_rows(log, rows), policy.space, method.weights)
-    fqe = FQEConfig(gamma=method.config.gamma, progress=False) if config is None else config
+    fqe = estimator(method.config.updates, method.config.gamma) if config is None else config
     _tell(progress, "the policy that logged")
     own = own_values(of, fqe)
     _tell(progress, method.name)
@@ -66,6 +66,18 @@ def evaluate(
             records.append(record(source, name, metric, Interval(e.value, e.low, e.high, e.refused), e.n))
     records.append(record(source, method.name, "far_from_log", Interval(worth.far, None, None), len(of)))
     return Evaluation(records, {})
+
+
+def estimator(updates: int, gamma: float) -> FQEConfig:
+    """Estimators of at most as many updates as the method had: no preset waits longer for its value than its fit."""
+    return FQEConfig(
+        gamma=gamma,
+        hidden=(64,),
+        ensemble=3,
+        most_steps=min(updates, 20_000),
+        check_every=min(250, max(1, updates // 8)),
+        progress=False,
+    )
 
 
 def _tell(progress: Callable[..., None] | None, what: str) -> None:

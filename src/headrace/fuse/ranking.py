@@ -59,7 +59,7 @@ def rank_sessions(
             "user": journeys.users[journeys.users_of(rows[kept])],
             "session": session[kept],
             "rank": rank[rank <= k],
-            "item": journeys.feature(item)[rows[kept]],
+            "item": _names(journeys, item, rows[kept]),
             "score": fused[kept],
         }
     )
@@ -78,6 +78,13 @@ def _table(journeys: Journeys, at: Integers, fused: Floats, items: Floats, k: in
     }
     table = pl.DataFrame(columns).filter(pl.Series(there.ravel()))
     return table.with_columns(pl.col("item").cast(pl.Int64))
+
+
+def _names(journeys: Journeys, item: str, rows: Integers) -> Array:
+    """The log's own names of these rows' items."""
+    values = np.asarray(journeys.feature(item)[rows])
+    texts = journeys.categories.get(f"feature/{item}")
+    return values if texts is None else np.asarray(texts)[values]
 
 
 def _wide(values: Array, lengths: Array) -> Floats:

@@ -2,7 +2,7 @@
 
     python bench/fuse_d3rlpy.py --out docs/tables/fuse-d3rlpy.md
 
-One-step episodes in a square of states and actions in [-1, 1]; the reward is -(a - f(s))^2, f(s) = (s_1, -s_1) / 2; the log
+One-step episodes over two-dimensional states and actions; the reward is -(a - f(s))^2, f(s) = (s_1, -s_1) / 2; the log
 acts by f(s) plus normal noise of sd .3. The regret of a policy is its mean squared distance from f. Makes a throwaway
 environment with d3rlpy (it pins an old gymnasium), trains both on the same transitions with equal updates, and asks
 that the regrets of ours and theirs agree to .05 and that both beat the log's own.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.errors import UserError
 from headrace.fuse.actions import Actions, Form
 from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import Fusion
@@ -148,6 +149,8 @@ def together(
 
     Far quicker than a world each, and equal to it: a user's course does not depend on who else is there.
     """
+    if space.form == "simplex":
+        raise UserError("actions on a simplex weigh oriented scores, the world's own fusion does not; use box or unit")
     world = FeedWorld(scenario, np.tile(users, len(policies)), seed, days)
     member = np.repeat(np.arange(len(policies)), len(users))
     memory = None if state is None else FeedMemory(world, state.steps)

@@ -8,7 +8,7 @@ B rows, S state features, K action coordinates.
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,6 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER, "quick": QU
 
 class Learner:
     """Twin critics with their slow copy, and what a method adds with `add`."""
-
-    dropout: ClassVar[float] = 0.0
 
     def __init__(self, replay: Replay, config: Any, seed: int | None = None):
         self.replay, self.config = replay, config

@@ -30,6 +30,7 @@ class Tanh(nn.Module):
 
     def forward(self, state: Tensor, inputs: Tensor | None = None) -> Tensor:
         first = self.layers[0]
+        assert isinstance(first, nn.Linear)
         weight = first.weight[:, : self.state]
         x = F.linear(state, weight, first.bias)
         if inputs is not None:

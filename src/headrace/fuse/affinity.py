@@ -94,10 +94,8 @@ def affinity(
     users, code = np.unique(journeys.users_of(rows[kept]), return_inverse=True)
     found = _fits(x, y, code, len(users), resamples, seed) / scale
     low, high = np.percentile(found[1:], (2.5, 97.5), axis=0)
-    return [
-        Affinity(n, *(float(v) for v in values), len(kept))
-        for n, *values in zip(names, found[0], low, high, strict=True)
-    ]
+    told = zip(names, found[0], low, high, strict=True)
+    return [Affinity(name, float(w), float(least), float(top), len(kept)) for name, w, least, top in told]
 
 
 def later_time(journeys: Journeys, rows: Integers, gain: str, horizon: float) -> tuple[Floats, np.ndarray]:

@@ -58,7 +58,8 @@ class BCQLearner(Learner):
     def candidates(self, state: Tensor, shift: Any, z: Tensor) -> Tensor:
         """(B, S), latents (B, k, Z) -> (B, k, K) perturbed actions."""
         action = self.vae.decode(state, z)
-        return (action + shift(state, action)).clamp(-1.0, 1.0)
+        out: Tensor = (action + shift(state, action)).clamp(-1.0, 1.0)
+        return out
 
     def target(self, batch: Batch) -> Tensor:
         """(B,) y of (7)."""

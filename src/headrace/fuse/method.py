@@ -133,7 +133,7 @@ class FuseMethod:
                 "actions": dataclasses.asdict(ready.actions),
                 "reward_weights": self.weights,
                 "affinity": [dataclasses.asdict(a) for a in ready.affinities],
-                "cells": dataclasses.asdict(self.fusion) if self.config.fusion == "cells" else None,
+                "cells": dataclasses.asdict(self.fusion) if isinstance(self.fusion, Cells) else None,
                 "states": int(ready.states.shape[1]),
             },
         )
@@ -190,7 +190,8 @@ class FuseMethod:
         told = run.read_json("fusion.json")
         transforms = Transforms.load(run.path / "transforms.json")
         method.state = State.from_dict(told["state"], transforms)
-        method.actions = Actions(*(tuple(told["actions"][k]) for k in ("low", "high")), told["actions"]["form"])
+        low, high, form = (told["actions"][k] for k in ("low", "high", "form"))
+        method.actions = Actions(tuple(low), tuple(high), form)
         method.weights = told["reward_weights"]
         method.fusion = _fusion(method.config.fusion, len(told["scores"]), told["cells"])
         method.act = method.restore(run, told["states"])

@@ -28,4 +28,5 @@ class TD3BCLearner(TD3Learner):
         action = self.actor(batch.state)
         q = self.q(batch.state, action[:, None])[0, :, 0]
         weight = self.config.alpha / q.detach().abs().mean().clamp(min=1e-6)
-        return -weight * q.mean() + (action - batch.action).square().mean()
+        out: Tensor = -weight * q.mean() + (action - batch.action).square().mean()
+        return out

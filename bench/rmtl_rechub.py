@@ -35,7 +35,7 @@ PACKAGES = (["--no-deps", "torch-rechub==0.9.0"], ["--no-deps", "pandas", "pytho
 
 
 def fit(model, given, labels, seed, setting):
-    """The loop of both, handed on as text: the best epoch of test predictions, and the seconds of processor time an epoch."""
+    """The loop of both, handed on as text: the best epoch of test predictions, processor seconds an epoch."""
     best, seconds = None, []
     optimiser = torch.optim.AdamW(model.parameters(), lr=setting["rate"], weight_decay=setting["decay"])
     for epoch in range(setting["epochs"]):

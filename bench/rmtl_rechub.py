@@ -122,7 +122,9 @@ def main() -> None:
         text = measure(journeys, scratch, given.seeds, given.epochs)
     print(text)
     if given.out:
-        told = made_by(f"python bench/rmtl_rechub.py --share {given.share} --seeds {given.seeds}")
+        told = made_by(
+            f"python bench/rmtl_rechub.py --share {given.share} --seeds {given.seeds} --epochs {given.epochs}"
+        )
         given.out.write_text(f"{text}\n\n{told}\n", encoding="utf-8")
 
 

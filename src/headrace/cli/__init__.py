@@ -21,6 +21,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "train": ("train:Train", "fit a method on journeys and leave a run"),
     "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
+    "compare": ("compare:Compare", "variants beside one another over several seeds, with equal steps"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "plan": ("plan:MakePlan", "the best users and channels for a budget, and what more budget would bring"),

@@ -117,11 +117,12 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
     save(records, given.out / f"ablations-{sample}.json")
     made = environment()
     options = f" --set {' '.join(given.set)}" if given.set else ""
+    seeds = " ".join(map(str, given.seeds))
     lines += [
         "",
         f"Log loss; under it the paired difference to the default, 95 % interval over users of the {given.part} part "
-        f"of `honest`, split 0, each step's loss averaged over seeds {' '.join(map(str, given.seeds))}. "
-        f"`python bench/ablations.py --samples {sample}{options}`, commit {(made['commit'] or 'unknown')[:12]}, "
+        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. "
+        f"`python bench/ablations.py --samples {sample} --seeds {seeds}{options}`, commit {(made['commit'] or 'unknown')[:12]}, "
         f"{made['machine']['cores']} cores ({made['machine']['processor']}), torch {made['machine']['torch']}; "
         f"{fits} fits, {time.perf_counter() - started:.0f} s.",
     ]

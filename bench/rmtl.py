@@ -111,7 +111,11 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     for method in [m for m in names if m == "ple" or m.startswith("rmtl-") or settings]:
         text.append(differences(records, p_values, method, tasks))
     text += charts(given.part, told, given.out, name)
-    command = f"python bench/rmtl.py {' '.join(sys.argv[1:])}"
+    words, hidden = (
+        sys.argv[1:],
+        {i + k for i, w in enumerate(sys.argv[1:]) if w in ("--cells", "--out") for k in (0, 1)},
+    )
+    command = " ".join(["python bench/rmtl.py", *(w for i, w in enumerate(words) if i not in hidden)])
     text.append(
         f"{len(plan)} trainings, {given.seeds} seeds on one split ({split.protocol}, {split.fingerprint[:12]}), "
         f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users and seeds. Seconds by stage, "

@@ -73,6 +73,16 @@ def test_a_plan_under_a_budget_is_within_one_exposure_of_the_bound(problem: Prob
     assert found.bound >= found.gain
 
 
+def test_a_tie_that_rounding_breaks_both_ways_does_not_exceed_the_budget():
+    """At the rate .2 the second user's two channels are worth the same, but for the last bit."""
+    gains = np.array([[0, 0, 2], [0, 5, 6], [0, 0, 1], [0, 0, 2], [0, 0, 2], [2, 3, 0]], dtype=float)
+    prices = np.array([[0, 0, 8], [0, 2, 7], [0, 0, 0], [0, 0, 7], [0, 0, 0], [0, 5, 0]], dtype=float)
+    problem = Problem(gains, prices, 21.0, np.zeros(3), np.full(3, NO), 1)
+    found = settle(problem)
+    assert keeps_every_limit(problem, found)
+    assert found.gain == best_by_trying_all(problem)
+
+
 @settings(max_examples=60, deadline=None)
 @given(problems(users=40, channels=4, bounded=True))
 def test_a_plan_under_channels_limits_lacks_no_more_than_an_exposure_for_each_limit(problem: Problem):

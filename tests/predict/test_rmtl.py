@@ -129,9 +129,9 @@ def test_esmm_never_says_that_a_conversion_is_likelier_than_its_click(log: Journ
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_learns_what_is_there(backbone: str, tmp_path: Path):
-    journeys = item_log(tmp_path / "j", users=400)
+    journeys = item_log(tmp_path / "j", users=250)
     split = by_users(journeys)
-    change = {"epochs": 30, "patience": 30, "width": 32, "learning_rate": 5e-3, "unknown": 0.0, "dropout": 0.0}
+    change = {"epochs": 15, "patience": 15, "width": 32, "learning_rate": 5e-3, "unknown": 0.0, "dropout": 0.0}
     method = tiny(backbone=backbone, weights="none", user_ids=False, **change)
     method.fit(journeys, split, tmp_path / "run", progress=False)
     rows = split.rows("test")
@@ -196,7 +196,7 @@ from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.predict.rmtl import PRESETS, RMTL, RMTLConfig
 log = Journeys(sys.argv[1])
-long = {"epochs": 12, "critic_epochs": 12, "retrain_epochs": 12, "patience": 12, "batch_size": 4, "tasks": TASKS}
+long = {"epochs": 6, "critic_epochs": 6, "retrain_epochs": 6, "patience": 6, "batch_size": 8, "tasks": TASKS}
 method = RMTL(RMTLConfig(**(PRESETS["tiny"] | long | {"critics": sys.argv[3]})))
 method.fit(log, by_users(log), Run.create(sys.argv[2], method.settings(), resume=True), progress=False)
 """
@@ -208,13 +208,13 @@ def fit_in_a_process(log: Journeys, out: Path, critics: str) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(log.path), str(out), critics], env=environment)
 
 
-@pytest.mark.parametrize("critics", ["frozen", "joint"])
-def test_a_fit_that_is_killed_in_each_stage_ends_in_the_same_bits(critics: str, log: Journeys, tmp_path: Path):
+def test_a_fit_that_is_killed_in_each_stage_ends_in_the_same_bits(log: Journeys, tmp_path: Path):
+    critics = "joint"  # the fullest state: model, critics and both targets in stage C
     assert fit_in_a_process(log, tmp_path / "whole", critics).wait() == 0
     for stage in ("model", "critics", "retrain"):
         process = fit_in_a_process(log, tmp_path / "run", critics)
         metrics = tmp_path / "run" / "metrics.jsonl"
-        wanted = f'"{stage}", "epoch": 4'.encode()
+        wanted = f'"{stage}", "epoch": 3'.encode()
         while process.poll() is None and not (metrics.is_file() and wanted in metrics.read_bytes()):
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)

@@ -90,6 +90,7 @@ def _by_budget(problem: Problem, start: Dual | None) -> Plan:
         elif len(blocked) < LAST // 2:
             blocked.append(int(user))
     if low > 0 or high > 0:
+        picks = _trimmed(problem, picks)  # a tie that rounding breaks now one way, now the other, can cost too much
         picks = _polished(problem, picks, _last(problem, dual, np.array(blocked, dtype=np.int64)))
     return _result(problem, picks, dual)
 
@@ -213,7 +214,7 @@ def _polished(problem: Problem, picks: Picks, users: Integers) -> Picks:
 
 
 def _trimmed(problem: Problem, picks: Picks) -> Picks:
-    """The picks without the exposures of least worth that a solver's tolerance let in above a limit."""
+    """The picks without the exposures of least worth that a tolerance or rounding let in above a limit."""
     spend = sums(problem, picks)[1]
     over = spend > problem.upper
     while spend.sum() > problem.budget or over.any():

@@ -128,14 +128,17 @@ def _ranks(held: dict[Any, Any], truth: dict[str, float]) -> list[str]:
     for metric in ("value_cfqe", "value_fqe"):
         values = {m: held[m, metric, None]["value"] for m in truth if (m, metric, None) in held}
         admitted = {m: v for m, v in values.items() if v is not None}
-        last = min(admitted.values(), default=0.0) - 1.0
+        if not admitted:
+            told.append(f"{metric}: none of {len(values)} methods is admitted, so it ranks none.")
+            continue
+        last = min(admitted.values()) - 1.0
         all_of = spearmanr([truth[m] for m in values], [last if v is None else v for v in values.values()]).statistic
-        some = (
-            spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic if len(admitted) > 2 else np.nan
-        )
+        some = "too few to rank"
+        if len(admitted) > 2:
+            some = format(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic, ".2f")
         told.append(
             f"{metric}: Spearman {all_of:.2f} with the true dwell time (refused last, {len(values)} methods), "
-            f"{some:.2f} among the {len(admitted)} admitted."
+            f"among the {len(admitted)} admitted {some}."
         )
     return told
 

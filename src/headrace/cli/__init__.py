@@ -26,6 +26,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "plan": ("plan:MakePlan", "the best users and channels for a budget, and what more budget would bring"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
     "campaign": ("campaign:Campaign", "spend a budget on a world's users, exploring first, never more than it"),
+    "compare campaign": ("compare_campaign:CompareCampaign", "the same budget spent by many methods, on equal luck"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),
     "calibrate": ("calibrate:Calibrate", "fit a world's scenario to a real log, and say how near it comes"),
     "report": ("report:Report", "write a run's results as one page"),
@@ -51,7 +52,7 @@ def run(arguments: list[str]) -> int:
 
         print(__version__)  # noqa: T201
         return 0
-    words = 2 if arguments[0] == "data" else 1
+    words = 2 if arguments[0] == "data" or " ".join(arguments[:2]) in COMMANDS else 1
     name = " ".join(arguments[:words])
     try:
         if name not in COMMANDS:

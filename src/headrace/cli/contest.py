@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.campaign.allocation import no_ad_channel
 from headrace.campaign.contestants import Material
-from headrace.channel.methods import method_of
+from headrace.campaign.scores import Foreseeing, OverNoAd, Predictor
+from headrace.channel.methods import Method, method_of
 from headrace.cli.fitting import audited, provenance, reward_changes, settings
 from headrace.cli.measuring import open_run, own_journeys, own_split
 from headrace.cli.ratios import INITIAL, ratios
@@ -18,6 +20,7 @@ from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
 
 if TYPE_CHECKING:
+    from headrace.cli.campaign import Campaign
     from headrace.cli.compare_campaign import CompareCampaign
 
 LOG_SEED = 1_000_000  # far from the seeds of the worlds that are compared on
@@ -44,6 +47,26 @@ def learnt(flags: "CompareCampaign", scenario: Scenario, folder: Path, tell: Cal
     run.write_json("summary.json", {})
     run.seal()
     return path
+
+
+def spender(
+    flags: "Campaign", method: Method, scenario: Scenario
+) -> tuple[Predictor, tuple[float, ...] | None, str | None]:
+    """A campaign's predictor, P_initial where its preset explores by it, and what a person should be told.
+
+    Refused where the increment is asked for and the log holds no steps without an advert.
+    """
+    plain: Predictor = Foreseeing(method, 1.0 if flags.price is None else flags.price)
+    if flags.score == "increment":
+        return OverNoAd(plain, no_ad_channel(scenario.channels)), None, None
+    ours = flags.preset == "default"
+    if ours and not flags.correct:
+        return plain, None, None
+    if own_journeys(open_run(flags.run)) is None:
+        lacks = "the predictions are not corrected" if ours else "exploration draws all channels alike"
+        return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
+    material = material_of(flags.run, scenario, flags.alpha, flags.price)
+    return (material.corrected, None, None) if ours else (plain, material.initial, None)
 
 
 def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:

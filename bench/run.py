@@ -24,6 +24,7 @@ PARTS = (
     ["ope_logs.py", "../shared/data", "--out", "docs/tables"],
     ["ope_speed.py", "--out", "docs/tables/ope-speed.md"],
     ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],
+    ["campaign.py"],
     ["plan.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

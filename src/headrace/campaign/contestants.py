@@ -1,8 +1,8 @@
 """The contestants of a comparison of campaigns: by name a predictor, an allocator, and how the campaign is run.
 
-    random, majority, explicit       users by lot; channels all alike, the log's most frequent, by the explicit ratio
+    random, majority, explicit       users by lot; channels alike, the log's most frequent, by the explicit ratio
     last-touch ... shapley           users by lot; the money by attribution over the log's paths
-    no-channel-level, no-user-level  printed Algorithm 1 without one of its halves: channels from P_u alone; users by lot
+    no-channel-level, no-user-level  printed Algorithm 1 without a half of it: channels from P_u alone; users by lot
     fixed-threshold                  ours at the price that the log's held-out exposures suggest, for good
     trees-lp, trees-lp-corrected     boosted trees and the linear program's dual; with ours' correction too
     paper                            printed Algorithm 1, P_initial by (17)
@@ -45,7 +45,7 @@ OURS = "ours"
 
 @dataclass
 class Material:
-    """What contestants are made of: the log, the run that learnt from it, and what else is fitted when it is asked for."""
+    """What contestants are made of: the log, the run that learnt from it, and what is fitted when it is asked for."""
 
     journeys: Journeys
     split: Split  # of the run

@@ -7,7 +7,7 @@ channel a line through the held-out exposures corrects mean and slope,
 
     corrected = mean_w(y) + slope (predicted - mean_w(predicted)),     slope = b^ shrunk towards 1
 
-b^ the weighted least squares of y on the prediction, its variance the sandwich's; the prior of the slope is 1 +- `SPREAD`.
+b^ the weighted least squares of y on the prediction, its variance the sandwich's; the slope's prior is 1 +- `SPREAD`.
 Without propensities all weights are 1: overconfidence is corrected, the policy's choice is not.
 
 n held-out exposures, M channels, N users.

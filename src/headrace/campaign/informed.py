@@ -113,7 +113,7 @@ class Posterior:
         return click, conversion, revenue
 
     def _some(self, rows: Integers) -> tuple[Floats, Floats, Floats]:
-        world, ads, t, users = self.world, self.world.scenario.ads, self.world.tables, self.world.scenario.users
+        ads, t, users = self.world.scenario.ads, self.world.tables, self.world.scenario.users
         weight = np.exp(self.log_weight[rows] - self.log_weight[rows].max(axis=1, keepdims=True))
         weight /= weight.sum(axis=1, keepdims=True)  # (A, P)
         logit = self.logit[rows] + self._shift[rows, None, None].astype(np.float32)

@@ -2,7 +2,7 @@
 
     ByLot        users by lot, as many as the money suffices for; channels by fixed shares, or by the run's own policy
     FixedPrice   a price set before the campaign and never again
-    Dual         the linear program: prices of the planner's Lagrangian dual, per channel where shares are capped or floored
+    Dual         the linear program: the planner's dual prices, per channel where shares are capped or floored
 
 S users of the forecast, n users in turn, M channels.
 """

@@ -18,8 +18,8 @@ class CompareCampaign:
     budget: float
     """Of each campaign, in the world's currency."""
     out: Path
-    """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was stopped goes
-    on."""
+    """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
+    stopped goes on."""
     run: Path | None = None
     """A folder that train left, of a log of this world that is still there; default: a log is simulated and mtorl
     trained."""

@@ -2,8 +2,8 @@
 
     python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue strong-saturation]
 
-Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays on the same
-worlds of other users. With --work what is there is not played again. Then value against budget: ours and the references
+Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
+same worlds of other users. With --work what is there is not played again. Then value against budget: ours and the references
 at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 

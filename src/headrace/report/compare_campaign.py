@@ -48,8 +48,8 @@ def sentence(told: Mapping[str, Any]) -> str:
     """What is compared, in words."""
     budget = f"{show(told['budget'], 2)} {told['currency']}"
     return (
-        f"{told['gain']}, sums over {told['users']:,} users, mean of {told['seeds']} worlds, 95 % intervals over users; "
-        f"every method meets the same users and luck with {budget}."
+        f"{told['gain']}, sums over {told['users']:,} users, mean of {told['seeds']} worlds, "
+        f"95 % intervals over users; every method meets the same users and luck with {budget}."
     )
 
 

@@ -3,8 +3,8 @@
     python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue strong-saturation]
 
 Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
-same worlds of other users. With --work what is there is not played again. Then value against budget: ours and the references
-at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
+same worlds of other users. With --work what is there is not played again. Then value against budget: ours and the
+references at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 
 import argparse
@@ -82,6 +82,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--out", type=Path, default=Path("docs/tables"))
     arguments.add_argument("--work", type=Path)
+    arguments.add_argument("--seeds", type=int, help="worlds of each part")
     arguments.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -89,12 +90,17 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for part in given.parts:
             begun, folder = time.process_time(), work / part
-            flags = [word for pair in (ALIKE | PARTS[part]).items() for word in pair]
+            seeds = {} if given.seeds is None else {"--seeds": str(given.seeds)}
+            flags = [word for pair in (ALIKE | PARTS[part] | seeds).items() for word in pair]
             if not (folder / "results.json").is_file():
                 code = run(["compare", "campaign", "--data", world_of(part, work), *flags, "--out", str(folder)])
                 if code:
                     raise SystemExit(code)
-            text = table(folder) + "\n\n" + made_by(f"python bench/campaign.py --parts {part}")
+            text = (
+                table(folder)
+                + "\n\n"
+                + made_by(f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items()))
+            )
             text += f" {time.process_time() - begun:.0f} s of CPU.\n" if given.work is None else "\n"
             (given.out / f"campaign-{part}.md").write_text(text, encoding="utf-8")
             shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")

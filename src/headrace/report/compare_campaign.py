@@ -17,7 +17,8 @@ from headrace.report.records import Record, load
 from headrace.report.template import template
 
 PAGE = "compare.html"
-COLUMNS = ("method", "gross", "increment", "share of full information", "spent", "ours less this")
+COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
+NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
 
 
 def write_contest(directory: Path) -> Path:
@@ -120,10 +121,10 @@ def print_contest(directory: Path, console: Console) -> None:
     """The table for a terminal."""
     records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
     made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in COLUMNS:
+    for name in NARROW:
         made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
     for row in rows(records):
-        made.add_row(*row)
+        made.add_row(*(cell for name, cell in zip(COLUMNS, row, strict=True) if name in NARROW))
     console.print(sentence(told))
     console.print(made)
     for line in verdict(records):

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from made_by import made_by
 from mtorl import SAMPLES, TABLES, compare
 
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
@@ -35,7 +36,6 @@ from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import view
-from headrace.learn.provenance import environment
 from headrace.report.numbers import show
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -115,14 +115,13 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
                 )
         records, lines = compared(journeys, found, Source(journeys.schema.name, "honest", given.part))
     save(records, given.out / f"ablations-{sample}.json")
-    made = environment()
+    seeds = " ".join(map(str, given.seeds))
     options = f" --set {' '.join(given.set)}" if given.set else ""
+    told = made_by(f"python bench/ablations.py --samples {sample} --seeds {seeds}{options}")
     lines += [
         "",
         f"Log loss; under it the paired difference to the default, 95 % interval over users of the {given.part} part "
-        f"of `honest`, split 0, each step's loss averaged over seeds {' '.join(map(str, given.seeds))}. "
-        f"`python bench/ablations.py --samples {sample}{options}`, commit {(made['commit'] or 'unknown')[:12]}, "
-        f"{made['machine']['cores']} cores ({made['machine']['processor']}), torch {made['machine']['torch']}; "
+        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. {told} "
         f"{fits} fits, {time.perf_counter() - started:.0f} s.",
     ]
     (given.out / f"ablations-{sample}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -4,7 +4,6 @@ n labelled steps, M channels.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +12,7 @@ from headrace.channel.predictions import Predictions
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors, predict_floors
 from headrace.evaluate.metrics import Predicted, Steps, calibration
-from headrace.evaluate.results import Record, Source, score
+from headrace.evaluate.results import Evaluation, Record, Source, score
 from headrace.evaluate.targets import Target, pad_classes, steps_of
 from headrace.journeys.onward import of_training_users
 from headrace.journeys.seams import Bools, Integers
@@ -34,14 +33,6 @@ class ChannelMethod(Protocol):
     def length(self) -> int | None: ...
 
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """The records of results.json and the calibration curves of the page."""
-
-    records: list[Record]
-    calibration: dict[str, list[dict[str, Any]]]
 
 
 def evaluate(

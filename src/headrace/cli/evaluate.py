@@ -28,10 +28,9 @@ class Evaluate:
     """Print every metric and every paired difference."""
 
     def execute(self) -> None:
-        from headrace.channel.methods import load
-        from headrace.channel.scoring import evaluate
         from headrace.cli.console import err, out, progress
         from headrace.cli.measuring import is_own, kept, leave, open_run, own_journeys, own_schema, own_split
+        from headrace.cli.rooms import evaluate, load
         from headrace.cli.settings import open_journeys, refuse_run
         from headrace.errors import UserError, unknown
         from headrace.journeys.splits import PARTS

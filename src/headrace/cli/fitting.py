@@ -62,3 +62,19 @@ def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
         return [f"reward_weights={reward}"]
     schema.gain(reward)
     return [f"reward_weights={reward}:1"]
+
+
+def foretold(method: Any, journeys: Journeys, split: Split) -> list[str]:
+    """What is to be known before a fit: how long the sessions are that a predictor's critics are to learn from."""
+    from headrace.cli.rooms import room_of
+
+    if room_of(method.name) != "predict":
+        return []
+    from headrace.predict.sessions import lengths, rule_of, sessions
+
+    config = method.config
+    found = {
+        part: sessions(journeys, split.rows(part), config.session, config.session_gap_minutes)
+        for part in ("train", "test")
+    }
+    return [f"{part}: {lengths(s, rule_of(journeys, config.session)).sentence}" for part, s in found.items()]

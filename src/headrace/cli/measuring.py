@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from headrace.channel.scoring import Evaluation
 from headrace.errors import UserError
-from headrace.evaluate.results import save
+from headrace.evaluate.results import Evaluation, save
 from headrace.journeys.onward import onward
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.splits import Split
@@ -14,7 +13,8 @@ from headrace.learn import durable
 from headrace.learn.run import Run
 from headrace.report.page import write_page
 
-PREDICTS = ("config.json", "transforms.json", "model.safetensors", "calibrators.json", "audit.json", "summary.json")
+PREDICTS = ("config.json", "transforms.json", "model.safetensors", "audit.json", "summary.json")
+OF_SOME = ("calibrators.json", "encoder.json", "stream.json", "snapshot.safetensors")  # that a run holds by its method
 
 
 def open_run(path: Path) -> Run:
@@ -25,7 +25,7 @@ def open_run(path: Path) -> Run:
         raise UserError(f"{path}/manifest.json: damaged, it tells no provenance; restore it from a copy, or fit again")
     if sealed is None:
         raise UserError(f"{path}: its training has not finished; go on with  headrace train ... --resume")
-    for name in (*PREDICTS, *(name for name in ("encoder.json", "stream.json") if name in sealed)):
+    for name in (*PREDICTS, *(name for name in OF_SOME if name in sealed)):
         if name not in sealed:
             raise UserError(f"{path}: holds no {name}; expected a run that  headrace train  left")
         if not (path / name).is_file():

@@ -157,6 +157,23 @@ def open_journeys(
         return prepare(path, given, keep, progress=tell)
 
 
+def open_items(path: Path, schema: LogSchema | str | None, keep: Path, resume: bool = False) -> Journeys:
+    """The journeys that prediction learns from: lists are laid out to `keep`-items, one item a step, with a message."""
+    from headrace.cli.console import err, progress
+    from headrace.journeys.exposures import exposures
+
+    journeys = open_journeys(path, schema, keep, resume)
+    if journeys.schema.candidates is None:
+        return journeys
+    flat = keep.with_name(f"{keep.name}-items")
+    if (flat / "journeys.json").is_file() and resume:
+        return Journeys(flat)
+    refuse_folder(flat)
+    err.print(f"{path} holds lists of items; laying them out, one item a step, to {flat}")
+    with progress("laying out items") as tell:
+        return exposures(journeys, flat, tell)
+
+
 def _for_now() -> Path:
     """A folder that goes with the process."""
     folder = tempfile.TemporaryDirectory(prefix="headrace-")

@@ -14,7 +14,7 @@ class Train:
     """Fit a method on journeys and leave a run: weights, transforms, config, metrics, manifest."""
 
     method: tyro.conf.Positional[str]
-    """mtorl | din"""
+    """mtorl | din | rmtl"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
@@ -43,10 +43,10 @@ class Train:
     """Write tensorboard files too."""
 
     def execute(self) -> None:
-        from headrace.channel.methods import method_of
         from headrace.cli.console import out
-        from headrace.cli.fitting import audited, provenance, reward_changes, settings
-        from headrace.cli.settings import configure, open_journeys, refuse_run
+        from headrace.cli.fitting import audited, foretold, provenance, reward_changes, settings
+        from headrace.cli.rooms import method_of, room_of
+        from headrace.cli.settings import configure, open_items, open_journeys, refuse_run
         from headrace.errors import unknown
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
@@ -64,13 +64,16 @@ class Train:
         if not self.resume:
             refuse_run(self.out, ", or go on with that run by  --resume")
         keep = self.out.with_name(f"{self.out.name}-journeys")
-        journeys = open_journeys(self.data, self.schema, keep, self.resume)
+        opened = open_items if room_of(self.method) == "predict" else open_journeys
+        journeys = opened(self.data, self.schema, keep, self.resume)
         changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)
         split = journeys.split(protocol, self.seed, self.fold)
         audited(journeys, split)
         method = kind(config)
         method.check(journeys, split)
+        for line in foretold(method, journeys, split):
+            out.print(line, soft_wrap=True)
         run = Run.create(
             self.out,
             settings(method.settings(), journeys, split),

@@ -35,6 +35,14 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The records of results.json and the calibration curves of the page."""
+
+    records: list[Record]
+    calibration: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Scores:
     """The records of a table; p-values of its paired differences by (metric, method, against), plain and after Holm."""
 

@@ -123,10 +123,14 @@ class LogSchema:
             )
 
     @property
+    def per_second(self) -> float | None:
+        """Units of the log's clock in a second; None where the clock has no unit."""
+        return {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}.get(self.time_unit)
+
+    @property
     def label_window(self) -> float | None:
         """`label_window_s` in the unit of the log's clock; None where there is none, or the clock has no unit."""
-        per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}.get(self.time_unit)
-        return None if self.label_window_s is None or per_second is None else self.label_window_s * per_second
+        return None if self.label_window_s is None or self.per_second is None else self.label_window_s * self.per_second
 
     @property
     def channel_columns(self) -> tuple[str, ...]:

@@ -47,6 +47,8 @@ class Piecewise(nn.Module):
 class Inputs(nn.Module):
     """Concatenates one embedding per category column with the numbers: (B, T, C), (B, T, F) -> (B, T, width)."""
 
+    offsets: Tensor | None
+
     def __init__(
         self,
         cardinalities: list[int],
@@ -55,17 +57,27 @@ class Inputs(nn.Module):
         knots: tuple[tuple[float, ...], ...] = (),
         start: float = 1.0,
         grown: list[int] | None = None,
+        size: int | None = None,
     ):
-        """`unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
+        """`size` is the width of every embedding, which then stand in one table; None: it grows with the number of ids.
+        `unknown` is the share of ids that training turns into the unknown id (1): it keeps a net from telling
         users apart by the combination of their features, and teaches it what to do with ids it has not met. Numbers
         that have `knots` are also given in bins. `start` is the spread of the embeddings at first. `grown` says how
         many ids of each column joined after the first fit: they widen nothing."""
         super().__init__()
         self.unknown = unknown
-        widths = [embedding_width(n - g) for n, g in zip(cardinalities, grown or [0] * len(cardinalities), strict=True)]
-        self.tables = nn.ModuleList(
-            nn.Embedding(n, width, padding_idx=0) for n, width in zip(cardinalities, widths, strict=True)
-        )
+        widths = [
+            size or embedding_width(n - g)
+            for n, g in zip(cardinalities, grown or [0] * len(cardinalities), strict=True)
+        ]
+        if size is None:
+            self.tables = nn.ModuleList(
+                nn.Embedding(n, width, padding_idx=0) for n, width in zip(cardinalities, widths, strict=True)
+            )
+        else:
+            self.tables = nn.ModuleList([nn.Embedding(sum(cardinalities), size)])
+        offsets = [0, *itertools.accumulate(cardinalities)][: len(cardinalities)]
+        self.register_buffer("offsets", torch.tensor(offsets) if size is not None else None, persistent=False)
         with torch.no_grad():
             for table in self.tables:
                 table.get_parameter("weight").mul_(start)
@@ -81,7 +93,10 @@ class Inputs(nn.Module):
         if self.training and self.unknown > 0:
             hidden = (torch.rand(ids.shape, device=ids.device) < self.unknown) & (ids > 0)
             ids = torch.where(hidden, UNKNOWN, ids)
-        parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
+        if self.offsets is None:
+            parts = [table(ids[..., i]) for i, table in enumerate(self.tables)]
+        else:
+            parts = [self.tables[0](ids + self.offsets).flatten(-2)]
         return torch.cat([*parts, numbers, self.bins(numbers)], dim=-1)  # (B, T, width)
 
 

@@ -39,7 +39,9 @@ METHODS = {
         "star",
         "mirec",
     )
-} | {"batchrl-mtf": "BatchRL-MTF", "r-bcq": "R-BCQ"}
+} | {"batchrl-mtf": "BatchRL-MTF", "r-bcq": "R-BCQ", "mmoe": "MMoE"}
+
+BACKBONES = {"ple", "mmoe", "esmm"}  # the parts of a name like rmtl-ple or ple-constant
 
 METRICS = {
     "log_loss": "log loss",
@@ -66,6 +68,8 @@ METRICS = {
 }
 
 TARGETS = {
+    "ctr": ("Click-through", "Whether an item that is shown is clicked."),
+    "ctcvr": ("Click and conversion", "Whether an item that is shown is clicked and then does what it is for."),
     "action": (
         "Next channel",
         "Which channel the log shows next. This is how well the log is imitated, not what it earns.",
@@ -144,8 +148,18 @@ def floor_order(method: str) -> int:
 
 
 def method_words(method: str) -> str:
-    """A method's name as a person writes it."""
-    return METHODS.get(method.lower().replace("_", "-"), method.replace("_", "-"))
+    """A method's name as a person writes it.
+
+    >>> method_words("rmtl-ple"), method_words("ple-constant"), method_words("d-ple"), method_words("past-rate")
+    ('RMTL-PLE', 'PLE-constant', 'D-PLE', 'past-rate')
+    """
+    name = method.lower().replace("_", "-")
+    if name in METHODS:
+        return METHODS[name]
+    parts = name.split("-")
+    if BACKBONES.isdisjoint(parts):
+        return method.replace("_", "-")
+    return "-".join(METHODS.get(part, part.upper() if part == "d" else part) for part in parts)
 
 
 def metric_words(metric: str) -> str:

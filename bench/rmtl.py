@@ -1,0 +1,237 @@
+"""RMTL, its backbones and every control of equal steps: the tables of docs/rmtl.md.
+
+    python bench/rmtl.py PART [--data FOLDER] [--share .25] [--seeds 5] [--cells FOLDER] [--set key=value ...]
+
+PART: kuairand (all variants), controls (three of PLE), feed (the long sessions of the world), sweeps (lambda and the
+soft update), transfer (critics of another backbone), retailrocket, criteo. Each leaves docs/tables/rmtl-PART.{json,md}.
+`--share` is the share of users, drawn by a hash of their ids. `--cells` keeps the trainings, so that a bench that was
+stopped goes on.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from made_by import made_by
+
+from headrace.cli.settings import configure
+from headrace.evaluate.results import Record, Source, save
+from headrace.journeys.exposures import exposures
+from headrace.journeys.prepare import prepare as prepare_log
+from headrace.journeys.splits import uniform_of_users
+from headrace.journeys.store import Journeys, subset
+from headrace.predict import comparing
+from headrace.predict.rmtl import PRESETS, RMTLConfig, prepare
+from headrace.predict.sessions import lengths, rule_of, sessions
+from headrace.report import figures
+from headrace.report.names import method_words
+from headrace.report.numbers import show
+from headrace.simulate.feed_log import simulate_feed
+from headrace.simulate.scenario import Scenario
+
+TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
+CONTROLS = ("constant", "decay", "focal", "return", "shuffled", "normalised", "uncertainty", "dwa", "wl", "nlc")
+PLE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS), "d-ple")
+OTHERS = tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
+METHODS = {
+    "kuairand": ("single", "shared", *OTHERS, *PLE),
+    "controls": ("ple", "ple-constant", "rmtl-ple"),
+    "feed": ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS[:6])),
+    "retailrocket": ("single", "ple", "ple-constant", "rmtl-ple"),
+    "criteo": ("single", "esmm", "ple", "ple-constant", "rmtl-ple"),
+}
+PROTOCOL = {"criteo": "users"}
+LAMBDAS, RATES = (0.1, 0.3, 0.7, 1.5, 3.0), (0.02, 0.2, 0.5, 1.0)
+SHOWN = ("auc", "log_loss", "session_log_loss", "ece")
+HEAD = {"auc": "AUC", "log_loss": "log loss", "session_log_loss": "session log loss", "ece": "calibration error"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=[*METHODS, "sweeps", "transfer"])
+    parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("--share", type=float, default=1.0)
+    parser.add_argument("--users", type=int, default=600, help="of the world's feed")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--cells", type=Path, default=None)
+    parser.add_argument("--floors", nargs="*", default=["prior", "lightgbm"])
+    parser.add_argument("--methods", nargs="*", default=None)
+    parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
+    parser.add_argument("--name", default=None, help="of the table; default: the part")
+    parser.add_argument("--out", type=Path, default=TABLES)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.cells or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        measure(given, folder, Path(scratch))
+
+
+def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
+    """Fit the part's cells, score them, write the table."""
+    started = time.perf_counter()
+    journeys = log_of(given, scratch)
+    split = journeys.split(PROTOCOL.get(given.part, "time"), 0)
+    base = configure("rmtl", RMTLConfig, PRESETS, "default", tuple(given.set))
+    prepared = prepare(journeys, split, base, ("test",))
+    more, settings = variants(given.part, folder)
+    names = tuple(given.methods or METHODS.get(given.part, tuple(more)))
+    plan = comparing.cells(names, given.seeds, dataclasses.asdict(base), folder / "cells", more)
+    print(f"{comparing.expected_s(prepared, plan) / 60:.0f} min expected", file=sys.stderr, flush=True)
+    found, seconds, steps = {}, {}, {}
+    for cell, method in comparing.fit_cells(plan, journeys, split, prepared, lambda s: s, {}):
+        found[cell.method, cell.seed] = method.predict_table(prepared.parts["test"], prepared.parts["test"].rows)
+        spent = json.loads((cell.folder / "manifest.json").read_text())["seconds"]
+        for stage, value in spent.items():
+            seconds.setdefault(stage, []).append(value)
+        if method.stage is not None:
+            steps[cell.method] = method.stage.steps
+        print(f"{cell.folder.name}: {sum(spent.values()):.0f} s", file=sys.stderr, flush=True)
+    scored = comparing.predictions(found, journeys, split, prepared, "test", given.floors)
+    source = Source(journeys.schema.name, split.protocol)
+    against = comparing.rivals if not settings else lambda m, names: [n for n in names if m != n and n in BASES]
+    records, p_values = comparing.compare(source, scored, against)
+    name = f"rmtl-{given.name or given.part}"
+    told = [r | {"setting": settings.get(r["method"], ({}, r["method"]))[0]} for r in records]
+    told = [r | {"method": settings.get(r["method"], ({}, r["method"]))[1]} for r in told]
+    given.out.mkdir(parents=True, exist_ok=True)
+    save([{k: r[k] for k in records[0]} for r in told], given.out / f"{name}.json")
+    tasks = [t.name for t in prepared.features.tasks]
+    train, test = (sessions(journeys, split.rows(p), base.session, base.session_gap_minutes) for p in ("train", "test"))
+    rule = rule_of(journeys, base.session)
+    text = [f"Sessions. Train: {lengths(train, rule).sentence}. Test: {lengths(test, rule).sentence}."]
+    for task in tasks:
+        text.append(results(records, task))
+    for method in [m for m in names if m == "ple" or m.startswith("rmtl-") or settings]:
+        text.append(differences(records, p_values, method, tasks))
+    text += charts(given.part, told, given.out, name)
+    words, hidden = (
+        sys.argv[1:],
+        {i + k for i, w in enumerate(sys.argv[1:]) if w in ("--cells", "--out") for k in (0, 1)},
+    )
+    command = " ".join(["python bench/rmtl.py", *(w for i, w in enumerate(words) if i not in hidden)])
+    text.append(
+        f"{len(plan)} trainings, {given.seeds} seeds on one split ({split.protocol}, {split.fingerprint[:12]}), "
+        f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users and seeds. Seconds by stage, "
+        + ", ".join(f"{s} {np.median([x for x in v if x >= 1] or [0]):.0f}" for s, v in seconds.items())
+        + f" (median; machine shared with other work); all {time.perf_counter() - started:.0f} s. "
+        + made_by(command)
+    )
+    (given.out / f"{name}.md").write_text("\n\n".join(t for t in text if t) + "\n", encoding="utf-8")
+
+
+def log_of(given: argparse.Namespace, scratch: Path) -> Journeys:
+    """The journeys of a part."""
+    if given.part == "feed":
+        scenario = Scenario.load("feed")
+        log = simulate_feed(scenario, given.users, None, "explore", 0, scratch / "feed", lists="shown")
+        return exposures(log, scratch / "items")
+    sources = {
+        "retailrocket": ("retailrocket/events_sample.parquet", "retailrocket"),
+        "criteo": ("criteo_attribution/criteo_sequence.parquet", "criteo-attribution-sample"),
+    }
+    path, schema = sources.get(given.part, ("kuairand_pure", "kuairand-pure"))
+    journeys = prepare_log(given.data / path, schema, scratch / "journeys")
+    if given.share < 1:
+        chosen = np.flatnonzero(uniform_of_users(journeys, 0, "bench") < given.share)
+        journeys = subset(journeys, chosen, scratch / "share")
+    return journeys
+
+
+BASES = ("ple-constant", "esmm-constant", "mmoe-constant", "lightgbm")
+
+
+def variants(part: str, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[dict[str, Any], str]]]:
+    """Named changes of a part's variants, and the setting and method that each is recorded under."""
+    more: dict[str, dict[str, Any]] = {}
+    settings: dict[str, tuple[dict[str, Any], str]] = {}
+
+    def add(name: str, setting: dict[str, Any], method: str, **change: Any) -> None:
+        more[name], settings[name] = change, (setting, method)
+
+    if part == "sweeps":
+        more |= {"ple": {"backbone": "ple", "weights": "none"}}
+        more |= {"ple-constant": {"backbone": "ple", "weights": "constant"}}
+        for value in LAMBDAS:
+            setting = {"lambda": value}
+            add(f"rmtl-ple-lambda-{value}", setting, "rmtl-ple", backbone="ple", weights="rl", lambda_=value)
+        for value in RATES:
+            setting = {"soft_update": value}
+            add(f"rmtl-ple-soft-{value}", setting, "rmtl-ple", backbone="ple", weights="rl", soft_update=value)
+    if part == "transfer":
+        for backbone in ("esmm", "mmoe", "ple"):
+            more[backbone] = {"backbone": backbone, "weights": "none"}
+            more[f"{backbone}-constant"] = {"backbone": backbone, "weights": "constant"}
+            more[f"rmtl-{backbone}"] = {"backbone": backbone, "weights": "rl"}
+        for critic in ("esmm", "mmoe", "ple"):
+            for backbone in ("esmm", "mmoe", "ple"):
+                if critic != backbone:
+                    change = {"critics_from": str(folder / "cells" / f"rmtl-{critic}-0")}
+                    add(f"{critic}-{backbone}", {"critics of": critic}, f"rmtl-{backbone}", backbone=backbone, **change)
+    return more, settings
+
+
+def results(records: Sequence[Record], task: str) -> str:
+    """A task's figures, methods down."""
+    mine = [r for r in records if r["seed"] is None and r["against"] is None and r["metric"].startswith(f"{task}/")]
+    metrics = [m for m in SHOWN if any(r["metric"] == f"{task}/{m}" for r in mine)]
+    lines = [f"| {task} | " + " | ".join(HEAD[m] for m in metrics) + " |", "|---" * (len(metrics) + 1) + "|"]
+    for method in dict.fromkeys(r["method"] for r in mine):
+        of = {r["metric"].rpartition("/")[2]: r for r in mine if r["method"] == method}
+        cells = [figure(of[m], 4) for m in metrics]
+        lines.append(f"| {method_words(method)} | " + " | ".join(cells) + " |")
+    n = mine[0]["n"]
+    return "\n".join(lines) + f"\n\nn = {n:,}."
+
+
+def differences(records: Sequence[Record], p_values: dict[Any, float], method: str, tasks: Sequence[str]) -> str:
+    """A variant's paired differences in AUC and log loss; bold where the interval excludes zero."""
+    mine = [r for r in records if r["method"] == method and r["against"] is not None]
+    columns = [f"{t}/{m}" for t in tasks for m in ("auc", "log_loss") if any(r["metric"] == f"{t}/{m}" for r in mine)]
+    if not columns:
+        return ""
+    names = [f"{c.partition('/')[0]} {HEAD[c.partition('/')[2]]}" for c in columns]
+    lines = [f"| {method_words(method)} minus | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
+    for other in dict.fromkeys(r["against"] for r in mine if r["against"] != "prior"):
+        of = {r["metric"]: r for r in mine if r["against"] == other}
+        cells = []
+        for c in columns:
+            text = figure(of[c], 4, True)
+            sure = of[c]["low"] is not None and (of[c]["low"] > 0 or of[c]["high"] < 0)
+            p = p_values.get((c, method, other), 1.0)
+            cells.append(f"**{text}** (p {p:.3f})" if sure else text)
+        lines.append(f"| {method_words(other)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\nBold: the interval excludes zero; p after Holm over the rows of its column."
+
+
+def figure(r: Record, digits: int, sign: bool = False) -> str:
+    """value [low, high]"""
+    if r["value"] is None:
+        return "refused"
+    ends = [show(r[k], digits, sign) if r[k] is not None else "-" for k in ("value", "low", "high")]
+    return f"{ends[0]} [{ends[1]}, {ends[2]}]"
+
+
+def charts(part: str, records: Sequence[Record], out: Path, name: str) -> list[str]:
+    """The sweeps' charts, written beside the table."""
+    if part != "sweeps":
+        return []
+    lines = []
+    for key in ("lambda", "soft_update"):
+        held = [r for r in records if r["against"] is None and r["seed"] is None and set(r["setting"]) == {key}]
+        for metric in ("ctr/auc", "ctcvr/auc"):
+            drawn = [r for r in held if r["metric"] == metric]
+            file = f"{name}-{key}-{metric.partition('/')[0]}.svg"
+            figures.save(figures.sweep(drawn, metric, key), out / file)
+            lines.append(f"![{metric} by {key}](tables/{file})")
+    return [" ".join(lines)]
+
+
+if __name__ == "__main__":
+    main()

@@ -96,7 +96,7 @@ class Contest:
 
             def fill(beside: Path) -> None:
                 with beside.open("wb") as file:
-                    np.savez(file, **told)
+                    np.savez(file, **told)  # type: ignore[arg-type]
 
             durable.replace(path, fill)
         try:
@@ -116,7 +116,7 @@ class Contest:
         share = users * days / self.users / self.scenario.days_of(self.days)
         config = CampaignConfig(max(int(self.budget * share), 1), **contestant.config)
         run_campaign(market, contestant.predictor, contestant.allocator, config)
-        return (time.perf_counter() - start) / share**0.8  # many users are predicted for together
+        return float((time.perf_counter() - start) / share**0.8)  # many users are predicted for together
 
 
 def play(

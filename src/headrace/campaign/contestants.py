@@ -113,7 +113,7 @@ class Material:
         for name, weight in self.weights.items():
             came += weight * np.nan_to_num(np.asarray(self.journeys.gain(name), dtype=np.float64))
         cost = self.price * np.nan_to_num(np.asarray(self.journeys.column("cost"), dtype=np.float64))
-        sums = [np.bincount(channel, values, m) for values in (came, np.ones(len(channel)), cost)]
+        sums = [np.bincount(channel, values, m).astype(np.float64) for values in (came, np.ones(len(channel)), cost)]
         return sums[0], np.maximum(sums[1], 1.0), sums[2]
 
     @cached_property

@@ -104,8 +104,8 @@ def corrected(
         came += weight * np.asarray(journeys.gain(name), dtype=np.float64)[rows]
     paid = price * np.asarray(journeys.column("cost"), dtype=np.float64)[rows]
     chance = np.asarray(journeys.column("propensity"), np.float64)[rows] if journeys.has("propensity") else None
-    weight = np.ones(len(rows)) if chance is None else 1 / chance
+    inverse = np.ones(len(rows)) if chance is None else 1 / chance
     known = ~np.isnan(came)
-    gains = line(gain[known], came[known], channel[known], weight[known])
+    gains = line(gain[known], came[known], channel[known], inverse[known])
     there = ~np.isnan(paid)
-    return Corrected(predictor, gains, line(cost[there], paid[there], channel[there], weight[there]))
+    return Corrected(predictor, gains, line(cost[there], paid[there], channel[there], inverse[there]))

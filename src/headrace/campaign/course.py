@@ -165,7 +165,7 @@ class Course:
 
     def _dearness(self) -> float:
         """Real over foreseen spend so far, shrunk towards 1: a plan for the next round is off by as much."""
-        usual = self.config.budget * PACED
+        usual = max(self.config.budget * PACED, 1.0)
         return float(np.clip((self.real_spend + usual) / (self.foreseen_spend + usual), 0.5, 2.0))
 
     def _tail(self) -> float:

@@ -32,6 +32,7 @@ PARTS = (
     ["rmtl.py", "criteo", "--seeds", "2"],
     ["rmtl_rechub.py", "--out", "docs/tables/rmtl-rechub.md"],
     ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],
+    ["campaign.py"],
     ["plan.py"],
     ["world_bounds.py"],
     ["world_pictures.py"],

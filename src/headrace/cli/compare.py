@@ -16,7 +16,7 @@ class Compare:
     """Fit variants under several seeds on one split, and say which differ; resumable, a cell a run folder."""
 
     room: tyro.conf.Positional[str]
-    """predict"""
+    """predict; campaign has flags of its own:  headrace compare campaign --help"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
@@ -60,7 +60,7 @@ class Compare:
         from headrace.report.summary import summarise
 
         if self.room != "predict":
-            raise unknown("room", self.room, ("predict",), "compare")
+            raise unknown("room", self.room, ("predict", "campaign"), "compare")
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:

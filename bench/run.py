@@ -32,6 +32,7 @@ PARTS = (
     ["rmtl.py", "criteo", "--seeds", "2"],
     ["rmtl_rechub.py", "--out", "docs/tables/rmtl-rechub.md"],
     ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],
+    ["campaign.py"],
     ["plan.py"],
     ["fuse.py", "table", "--seeds", "5"],
     ["fuse.py", "figures"],

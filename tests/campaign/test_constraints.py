@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.campaign.constraints import (
-    MICROS,
     ChannelLimits,
     Constraints,
     bounds_of,
@@ -18,6 +17,7 @@ from headrace.campaign.constraints import (
     with_flags,
 )
 from headrace.campaign.feasible import check
+from headrace.campaign.money import MICROS
 from headrace.campaign.problem import Problem
 from headrace.errors import Refused, UserError
 

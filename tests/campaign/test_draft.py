@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from headrace.campaign.constraints import MICROS, ChannelLimits, Constraints
+from headrace.campaign.constraints import ChannelLimits, Constraints
 from headrace.campaign.draft import Draft, Offer, draft
+from headrace.campaign.money import MICROS
 from headrace.errors import Refused, UserError
 
 CHANNELS = ("search", "social", "video")

@@ -43,7 +43,7 @@ class CampaignConfig:
 
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "default": {},
+    "default": {"exploration_share": 0.03, "explore": 0.01, "rescore": "reachable"},
     "paper": {"exploration": "all", "explore": 0.0, "calibrate": False},
 }
 PRESET_ALLOCATORS: dict[str, Allocator] = {"default": Price(), "paper": TopUsers()}

@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
+from headrace.campaign.money import micros
 from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Floats, Integers
 
-MICROS = 1_000_000
 PACING = ("even", "soon")
 Amount = float | str  # money, or "30%" of the budget
 
@@ -84,11 +84,6 @@ class Limit:
     channel: int
     least: bool
     micros: int
-
-
-def micros(amount: float) -> int:
-    """Whole micros of an amount, rounded to the nearest."""
-    return round(amount * MICROS)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from headrace.campaign.scores import Predictor, ScoreMemory, Scores, narrow
 from headrace.errors import UserError
 from headrace.journeys.seams import Floats, Integers
 
+TAIL = 0.1  # of the days, at most, are kept for what is left
+PACED = 0.02  # of the budget: what real and foreseen spend are shrunk by
 FORECAST = 50_000  # users that a rule is fixed on, at most
 
 
@@ -52,6 +54,7 @@ class Course:
         window = max(market.window_days(gain) for gain in predictor.weights)
         self.calibration = Calibration(market.days, m, window)
         self.spent = self.spent_today = self.spent_exploring = 0  # micros
+        self.foreseen_spend = self.real_spend = self.reserved = 0.0  # micros of exploitation rounds
         self.value = 0.0
         self.day = 0
 
@@ -118,6 +121,7 @@ class Course:
         record |= {"scored": len(scored), "shown": int(shown.sum()), "refused": int((~admitted).sum())}
         record |= {"spent": int(settled.charged.sum()), "excess": int(settled.excess.sum()), "gains": gains}
         record |= {"channels": np.bincount(channel[shown], minlength=m).tolist(), "told": told}
+        record["foreseen"] = round(float((chances * scores.cost).sum()) * MICROS)
         return Round(record, channel, propensity, scored, columns), outcomes
 
     def _score(self, rows: Integers) -> tuple[Integers, dict[str, Any]]:
@@ -155,8 +159,23 @@ class Course:
         if not config.pacing:
             return float("inf")
         ahead, today = self._ahead()
+        ahead = max(ahead - self._tail(), float(self.market.traffic[self.market.turn :][:1].sum()))
         each = min(left / max(ahead, 1.0), left_today / max(today, 1.0))
-        return float(each / MICROS / max(1 - config.hold_out, 1e-9))
+        return float(each / MICROS / max(1 - config.hold_out, 1e-9) / self._dearness())
+
+    def _dearness(self) -> float:
+        """Real over foreseen spend so far, shrunk towards 1: a plan for the next round is off by as much."""
+        usual = max(self.config.budget * PACED, 1.0)
+        return float(np.clip((self.real_spend + usual) / (self.foreseen_spend + usual), 0.5, 2.0))
+
+    def _tail(self) -> float:
+        """Opportunities at the end that the money is not spread over, for what is left then to be spent at all.
+
+        Where adverts cost L times less in the mean than they may, a turn can spend a share of 1 / L of what is left.
+        """
+        turns = max(self.reserved / self.real_spend - 1, 0.0) if self.real_spend else 0.0
+        traffic = self.market.traffic
+        return float(min(turns / max(len(traffic), 1), TAIL * self.market.days) * traffic.sum())
 
     def _ahead(self) -> tuple[float, float]:
         """Opportunities to be expected from this turn on: in all, and today."""
@@ -222,5 +241,9 @@ class Course:
         self.spent += record["spent"]
         self.spent_today += record["spent"]
         self.spent_exploring += record["spent"] if record["stage"] == "exploration" else 0
+        if record["stage"] == "exploitation":
+            self.real_spend += record["spent"]
+            self.foreseen_spend += record["foreseen"]
+            self.reserved += float(self.market.largest_cost[where].sum())
         self.value += float(gain.sum())
         self.records.append(record)

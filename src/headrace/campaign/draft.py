@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headrace.campaign.constraints import MICROS, Constraints, Limit, bounds_of, limits_of, pace
+from headrace.campaign.constraints import Constraints, Limit, bounds_of, limits_of, pace
 from headrace.campaign.feasible import check
+from headrace.campaign.money import MICROS
 from headrace.campaign.planner import Plan, plan
 from headrace.campaign.problem import Problem
 from headrace.campaign.response import FACTORS, Response, response

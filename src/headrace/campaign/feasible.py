@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linprog
 
-from headrace.campaign.constraints import MICROS, Limit
+from headrace.campaign.constraints import Limit
+from headrace.campaign.money import MICROS
 from headrace.campaign.problem import Problem, pick, sums
 from headrace.errors import Refused
 from headrace.journeys.seams import Floats

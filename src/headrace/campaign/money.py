@@ -28,6 +28,11 @@ def to_micros(amount: float) -> int:
     return nearest if math.isclose(nearest, amount * MICROS, abs_tol=1e-6) else math.floor(amount * MICROS)
 
 
+def micros(amount: float) -> int:
+    """Whole micros of an amount, rounded to the nearest."""
+    return round(amount * MICROS)
+
+
 @dataclass(frozen=True, slots=True)
 class Balance:
     """An account's money in micros."""

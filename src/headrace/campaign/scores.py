@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from headrace.campaign.allocation import increment
 from headrace.campaign.market import Market
 from headrace.channel.predictions import Predictions
 from headrace.channel.recommend import values_of
@@ -84,6 +85,23 @@ class Foreseeing:
             reward += weight * found.reward[name]
         policy = found.action.astype(np.float64)
         return Scores(gain, self.price * cost, reward, policy / policy.sum(axis=1, keepdims=True))
+
+
+@dataclass(frozen=True, slots=True)
+class OverNoAd:
+    """A predictor's gains above those of the channel that stands for no advert, which is itself closed."""
+
+    predictor: Predictor
+    no_ad: int
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return self.predictor.weights
+
+    def predict(self, market: Market, users: Integers) -> Scores:
+        found = self.predictor.predict(market, users)
+        gain = increment(found.gain, self.no_ad)
+        return Scores(gain, found.cost, gain.max(axis=1, initial=-np.inf), found.policy)
 
 
 class ScoreMemory:

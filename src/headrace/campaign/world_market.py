@@ -59,7 +59,7 @@ class WorldMarket:
         self.world = AdsWorld(scenario, users, seed, days)
         self.price = 1.0 if price is None else price
         self._memory = WorldMemory(self.world, steps, statistics)
-        self._steps: list[Step] = []
+        self.shown: list[Step] = []  # the adverts so far, a turn an entry
         self._context: Context | None = None
         self._traffic = _traffic(scenario, users, seed)
         self._without: dict[str, Floats] | None = None
@@ -130,7 +130,7 @@ class WorldMarket:
         shown = found.channel != NO_AD
         if shown.any():
             self._memory.record(context, found)
-            self._steps.append(Step.of(context, propensity, found))
+            self.shown.append(Step.of(context, propensity, found))
         self._context = None
         gains = {"click": found.click.astype(np.float64), "conversion": found.conversion.astype(np.float64)}
         return Outcomes(gains | {"revenue": found.revenue}, np.round(found.cost * self.price * MICROS).astype(np.int64))
@@ -139,10 +139,10 @@ class WorldMarket:
         return np.asarray(draws.uniform(self.world.keys, 0, 0, Purpose.HOLD_OUT) < share)
 
     def journeys(self, path: Path) -> Journeys | None:
-        if not self._steps:
+        if not self.shown:
             return None
         with JourneysWriter(path, schema(self.scenario), categories(self.scenario)) as writer:
-            append_steps(writer, self.world, self._steps)
+            append_steps(writer, self.world, self.shown)
             return writer.close(
                 {
                     "scenario": self.scenario.to_dict(),

@@ -22,6 +22,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "compare": ("compare:Compare", "variants beside one another over several seeds, with equal steps"),
+    "compare campaign": ("compare_campaign:CompareCampaign", "the same budget spent by many methods, on equal luck"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "plan": ("plan:MakePlan", "the best users and channels for a budget, and what more budget would bring"),
@@ -54,7 +55,7 @@ def run(arguments: list[str]) -> int:
 
         print(__version__)  # noqa: T201
         return 0
-    words = 2 if arguments[0] == "data" else 1
+    words = 2 if arguments[0] == "data" or " ".join(arguments[:2]) in COMMANDS else 1
     name = " ".join(arguments[:words])
     try:
         if name not in COMMANDS:

@@ -35,8 +35,16 @@ class Campaign:
     """Spend at most this a day."""
     cap: Annotated[int | None, QUIET] = None
     """Show a user at most so many adverts a day."""
-    rescore: str = "touched"
-    """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (slower)"""
+    rescore: str | None = None
+    """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (better,
+    slower); default: reachable, of preset paper touched"""
+    correct: Annotated[bool, QUIET] = True
+    """Correct the predictions by the propensities of the run's log (preset default); --no-correct: take them as they
+    are."""
+    score: str = "gain"
+    """gain | increment: select by the predicted gain, or by that above no advert, where the log holds such steps"""
+    alpha: Annotated[float, QUIET] = 0.5
+    """Weight of the implicit ratio in P_initial (17), which preset paper explores by."""
     price: Annotated[float | None, QUIET] = None
     """What a unit of a scaled cost costs; needed where the world has no currency."""
     seed: int = 0
@@ -52,9 +60,9 @@ class Campaign:
         from headrace.campaign.money import MICROS, to_micros
         from headrace.campaign.procedure import run_campaign
         from headrace.campaign.rounds import Record
-        from headrace.campaign.scores import Foreseeing
         from headrace.campaign.world_market import TrueRates, WorldMarket
-        from headrace.cli.console import out, progress
+        from headrace.cli.console import err, out, progress
+        from headrace.cli.contest import spender
         from headrace.cli.settings import refuse_run
         from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
@@ -65,8 +73,10 @@ class Campaign:
 
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS, "campaign")
-        if self.rescore not in ("touched", "reachable"):
-            raise unknown("rescore", self.rescore, ("touched", "reachable"), "campaign")
+        if self.rescore not in (None, "touched", "reachable"):
+            raise unknown("rescore", str(self.rescore), ("touched", "reachable"), "campaign")
+        if self.score not in ("gain", "increment"):
+            raise unknown("score", self.score, ("gain", "increment"), "campaign")
         if not self.resume:
             refuse_run(self.out, ", or go on with --resume")
         scenario = Scenario.load(self.world)
@@ -80,7 +90,11 @@ class Campaign:
             "cap_per_day": self.cap,
             "rounds": self.rounds,
         }
-        limits |= {"rescore": self.rescore}
+        limits |= {} if self.rescore is None else {"rescore": self.rescore}
+        predictor, initial, told = spender(self, method, scenario)
+        limits |= {} if initial is None else {"initial": initial}
+        if told:
+            err.print(told)
         config = CampaignConfig(to_micros(self.budget), **(PRESETS[self.preset] | limits))
 
         def market() -> WorldMarket:
@@ -94,11 +108,11 @@ class Campaign:
             "dataset": scenario.name,
         }
         settings |= {"preset": self.preset, "users": self.users, "days": ours.days, "seed": self.seed}
+        settings |= {"correct": self.correct, "score": self.score, "alpha": self.alpha}
         settings |= {"price": self.price, "campaign": dataclasses.asdict(config)}
         folder = Run.create(
             self.out, settings, self.resume, data_fingerprint=scenario.sha256, trained=sealed["model.safetensors"]
         )
-        predictor = Foreseeing(method, 1.0 if self.price is None else self.price)
         gain = gain_words(predictor.weights)
         currency = scenario.currency if self.price is None else "(priced)"
         with folder.locked(), progress("campaign") as tell:

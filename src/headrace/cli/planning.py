@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headrace.campaign.allocation import (
-    choose_threshold,
-    explicit_ratio,
-    implicit_ratio,
-    increment,
-    merged_ratio,
-    no_ad_channel,
-)
+from headrace.campaign.allocation import increment, no_ad_channel
 from headrace.campaign.attribution import attribute
-from headrace.campaign.constraints import MICROS, Constraints, load, with_flags
+from headrace.campaign.constraints import Constraints, load, with_flags
 from headrace.campaign.draft import MORE, Draft, Offer
-from headrace.channel.methods import Method
+from headrace.campaign.money import MICROS
 from headrace.channel.methods import load as load_method
 from headrace.channel.recommend import predict_values, save
-from headrace.cli.measuring import kept, own_journeys, own_schema, own_split
+from headrace.cli.measuring import kept, own_schema
+from headrace.cli.ratios import INITIAL, ratios
 from headrace.cli.settings import open_journeys
 from headrace.cli.valued_policies import Tell
 from headrace.cli.worlds import acting, task_of
@@ -119,7 +113,10 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
     _, gains, costs, _ = predict_values(method, journeys, "plan")
     costs, replaced = priced(costs, journeys)
     gains, words = _scored(flags, journeys, gains.astype(np.float64))
-    shares, shares_words = _shares(flags, run, method, journeys)
+    shares, shares_words = ratios(run, method, journeys, flags.alpha)
+    gain = method.reward_gains[0]
+    if (np.nan_to_num(np.asarray(journeys.gain(gain), dtype=np.float64)) > 0).any():
+        shares |= {name.replace("-", " "): s for name, s in attribute(journeys, gain).items()}
     if flags.score == "increment":  # exploration too shows adverts
         shares = {name: np.where(np.isneginf(gains).all(axis=0), 0.0, s) for name, s in shares.items()}
         shares = {name: s / s.sum() if s.sum() > 0 else s for name, s in shares.items()}
@@ -130,7 +127,7 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
         gains,
         costs,
         flags.price or 1.0,
-        shares["initial policy (17)"],
+        shares[INITIAL],
     )
     return offer, Notes(
         named + (" increment" if flags.score == "increment" else ""), shares, shares_words, words, replaced
@@ -293,40 +290,6 @@ def _scored(flags: "MakePlan", journeys: Journeys, gains: Floats) -> tuple[Float
         )
     gains[:, at] = -np.inf  # no advert is bought nowhere
     return gains, f"Gains are gross; with --score increment the plan is made by those above {journeys.channels[at]}."
-
-
-def _shares(flags: "MakePlan", run: Run, method: Method, journeys: Journeys) -> tuple[dict[str, Floats], str]:
-    """How the paper's ratios and attribution would split a budget."""
-    gain = method.reward_gains[0]
-    m = len(journeys.channels)
-    value = np.asarray(journeys.gain(gain), dtype=np.float64)
-    known = ~np.isnan(value)
-    channel = np.asarray(journeys.channel)
-    explicit = explicit_ratio(value[known], channel[known], m)
-    own = own_journeys(run)
-    words = f"By {gain}."
-    implicit = explicit
-    if own is None:
-        words += " The run's own journeys are gone, so tau cannot be chosen: the implicit ratio is the explicit one."
-    else:
-        steps = own_split(run, own).parts["validation"]
-        found = method.predict(own, steps)
-        shown = np.asarray(own.channel)[found.rows]
-        came = np.asarray(own.gain(gain), dtype=np.float64)[found.rows]
-        predicted = found.reward_by_channel[gain][np.arange(len(shown)), shown]
-        there = ~np.isnan(came)
-        if (came[there] > 0).any():
-            tau = choose_threshold(predicted[there], came[there])
-            implicit = implicit_ratio(predicted, shown, explicit, tau)
-            words += f" tau is {tau:.4g}, chosen on the validation part."
-    shares = {
-        "explicit ratio": explicit,
-        "implicit ratio": implicit,
-        "initial policy (17)": merged_ratio(explicit, implicit, flags.alpha),
-    }
-    if (value[known] > 0).any():
-        shares |= {name.replace("-", " "): s for name, s in attribute(journeys, gain).items()}
-    return shares, words
 
 
 def _logged_share(journeys: Journeys, name: str) -> str:

@@ -1,0 +1,113 @@
+"""Campaigns of every method with the same budget, users and luck, in the world and in variants of it.
+
+    python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue strong-saturation]
+
+Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
+same worlds of other users. With --work what is there is not played again. Then value against budget: ours and the
+references at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
+"""
+
+import argparse
+import dataclasses
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import tomli_w
+from made_by import made_by
+
+from headrace.campaign.comparing import Contest
+from headrace.campaign.money import to_micros
+from headrace.cli import run
+from headrace.cli.contest import material_of
+from headrace.report import figures
+from headrace.report.compare_campaign import COLUMNS, rows, sentence, verdict
+from headrace.report.parts import read
+from headrace.report.records import load
+from headrace.simulate.scenario import Scenario
+
+FEW = "random,explicit,paper,trees-lp,trees-lp-corrected,uncorrected,ours,informed,full-information"
+PARTS: dict[str, dict[str, str]] = {
+    "ads": {"--methods": "all", "--seeds": "5"},
+    "revenue": {"--methods": FEW, "--seeds": "3", "--reward": "revenue"},
+    "strong-saturation": {"--methods": FEW, "--seeds": "3"},
+}
+ALIKE = {"--budget": "120", "--users": "600", "--seed": "10", "--log-users": "3000", "--set": "epochs=8"}
+BUDGETS = (30.0, 60.0, 120.0, 240.0, 480.0)
+PLAYED = ("random", "ours", "informed", "full-information")
+
+
+def world_of(part: str, work: Path) -> str:
+    """A world's name, or the file of a variant: a quarter of the users' capacities, rates as they are."""
+    if part != "strong-saturation":
+        return "ads"
+    ads = Scenario.load("ads")
+    channels = tuple(dataclasses.replace(c, capacity=c.capacity / 4) for c in ads.ads.channels)
+    varied = dataclasses.replace(ads, name=f"ads-{part}", ads=dataclasses.replace(ads.ads, channels=channels))
+    path = work / f"{part}.toml"
+    path.write_text(tomli_w.dumps(varied.to_dict()), encoding="utf-8")
+    return str(path)
+
+
+def table(folder: Path) -> str:
+    """The comparison in Markdown."""
+    records, told = load(folder / "results.json"), read(folder / "contest.json", dict)
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+    lines += ["| " + " | ".join(f"**{c}**" if row[0] == "ours" else c for c in row) + " |" for row in rows(records)]
+    return "\n".join([*lines, "", sentence(told), "", *verdict(records)])
+
+
+def by_budget(run_folder: Path, work: Path) -> Any:
+    """Value against budget."""
+    scenario = Scenario.load("ads")
+    material = material_of(run_folder, scenario)
+    values = []
+    for budget in BUDGETS:
+        contest = Contest(scenario, 300, to_micros(budget), first_seed=20)
+        for name in PLAYED:
+            cell = contest.run(name, material, 20, work / f"budget-{budget:g}")
+            values.append({"budget": budget, "method": name, "clicks": float(cell.increment.sum())})
+    base = figures.chart(values, "Clicks by budget", "one world of 300 users")
+    x = alt.X("budget:Q", title="budget, EUR", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, values=BUDGETS))
+    made = base.mark_line(point=True).encode(
+        x=x, y=alt.Y("clicks:Q", title=None), color=alt.Color("method:N", title="")
+    )
+    return figures.finish(made, 220, 420)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--out", type=Path, default=Path("docs/tables"))
+    arguments.add_argument("--work", type=Path)
+    arguments.add_argument("--seeds", type=int, help="worlds of each part")
+    arguments.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        work = given.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
+        for part in given.parts:
+            begun, folder = time.process_time(), work / part
+            seeds = {} if given.seeds is None else {"--seeds": str(given.seeds)}
+            flags = [word for pair in (ALIKE | PARTS[part] | seeds).items() for word in pair]
+            if not (folder / "results.json").is_file():
+                code = run(["compare", "campaign", "--data", world_of(part, work), *flags, "--out", str(folder)])
+                if code:
+                    raise SystemExit(code)
+            text = (
+                table(folder)
+                + "\n\n"
+                + made_by(f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items()))
+            )
+            text += f" {time.process_time() - begun:.0f} s of CPU.\n" if given.work is None else "\n"
+            (given.out / f"campaign-{part}.md").write_text(text, encoding="utf-8")
+            shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")
+            print(text, flush=True)
+        if "ads" in given.parts:
+            figures.save(by_budget(work / "ads" / "run", work), given.out.parent / "pictures" / "campaign-budget.svg")
+
+
+if __name__ == "__main__":
+    main()

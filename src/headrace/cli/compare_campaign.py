@@ -1,0 +1,113 @@
+"""headrace compare campaign: the same budget spent by many methods on the same users and luck."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from headrace.cli.parse import QUIET
+
+
+@dataclass(frozen=True, slots=True)
+class CompareCampaign:
+    """Play every method's campaign under several seeds of a world; resumable, a cell a folder."""
+
+    data: str
+    """ads | criteo | a scenario file"""
+    budget: float
+    """Of each campaign, in the world's currency."""
+    out: Path
+    """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
+    stopped goes on."""
+    run: Path | None = None
+    """A folder that train left, of a log of this world that is still there; default: a log is simulated and mtorl
+    trained."""
+    methods: Annotated[str, QUIET] = "all"
+    """Comma between them: random, majority, explicit, last-touch, first-touch, linear, time-decay, markov, shapley,
+    no-channel-level, no-user-level, paper, fixed-threshold, trees-lp, trees-lp-corrected, uncorrected, ours, informed,
+    full-information; all."""
+    seeds: int = 3
+    """Worlds, each with other users and other luck."""
+    users: int = 1_000
+    """Of each world."""
+    days: Annotated[int | None, QUIET] = None
+    """How long a campaign lasts; default: the scenario's own."""
+    seed: int = 0
+    """The first world's."""
+    reward: str = "click"
+    """The gain to spend for, where no --run is given."""
+    log_users: Annotated[int, QUIET] = 5_000
+    """Users of the log that is simulated where no --run is given."""
+    set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Fields of mtorl's config, where no --run is given."""
+    alpha: Annotated[float, QUIET] = 0.5
+    """Weight of the implicit ratio in the initial policy (17)."""
+    price: Annotated[float | None, QUIET] = None
+    """What a unit of a scaled cost costs; needed where the world has no currency."""
+
+    def execute(self) -> None:
+        from headrace.campaign.comparing import Contest, compare, play, write_p_values
+        from headrace.campaign.contestants import CONTESTANTS
+        from headrace.campaign.money import to_micros
+        from headrace.cli.console import out, progress
+        from headrace.cli.contest import learnt, material_of
+        from headrace.cli.settings import refuse_folder
+        from headrace.cli.worlds import task_of
+        from headrace.errors import UserError, unknown
+        from headrace.evaluate.results import Source, save
+        from headrace.learn.run import Run
+        from headrace.report.compare_campaign import print_contest, write_contest
+        from headrace.simulate.scenario import Scenario
+
+        methods = list(CONTESTANTS) if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
+        methods = list(dict.fromkeys(methods))
+        for name in methods:
+            if name not in CONTESTANTS:
+                raise unknown("method", name, CONTESTANTS, "compare campaign")
+        if self.seeds < 1 or self.users < 2:
+            raise UserError(f"--seeds {self.seeds} --users {self.users}: expected 1 seed and 2 users or more")
+        scenario = Scenario.load(self.data)
+        task_of(scenario, "ads")
+        budget = to_micros(self.budget)
+        if not (self.out / "config.json").is_file():
+            refuse_folder(self.out)
+        config = {"command": "compare", "room": "campaign", "methods": methods, "seeds": self.seeds}
+        config |= {"dataset": scenario.name, "budget": budget, "users": self.users, "days": scenario.days_of(self.days)}
+        config |= {"first_seed": self.seed, "alpha": self.alpha, "price": self.price, "currency": scenario.currency}
+        if self.run is None:
+            config |= {"reward": self.reward, "log_users": self.log_users, "set": list(self.set)}
+        else:
+            config |= {"run": self.run.resolve().name}
+        folder = Run.create(self.out, config, resume=True, data_fingerprint=scenario.sha256)
+        with folder.locked():
+            with progress("learning") as tell:
+                run = self.run or learnt(self, scenario, folder.path, tell)
+                material = material_of(run, scenario, self.alpha, self.price)
+            contest = Contest(scenario, self.users, budget, self.days, self.seed, self.price)
+            seeds = range(self.seed, self.seed + self.seeds)
+            left = [(m, s) for s in seeds for m in methods if not contest.is_done(m, s, folder.path / "cells")]
+            if left:
+                with progress("timing") as tell:
+                    once = {name: contest.expected_s(name, material) for name in dict.fromkeys(m for m, _ in left)}
+                minutes = sum(once[name] for name, _ in left) / 60
+                out.print(f"{len(left)} of {len(methods) * self.seeds} campaigns to play, about {minutes:.1f} min")
+            with progress("comparing") as tell:
+                cells = folder.path / "cells"
+                found = {(m, s): cell for m, s, cell in play(contest, material, methods, list(seeds), cells, tell)}
+            source = Source(scenario.name, "campaign", "world")
+            records, p_values = compare(source, found)
+            save(records, folder.path / "results.json")
+            write_p_values(folder.path / "p_values.json", p_values)
+            gain = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in material.weights.items())
+            told = {"gain": gain, "currency": scenario.currency, "budget": self.budget, "users": self.users}
+            told |= {"seeds": self.seeds, "channels": list(scenario.channels), "correction": material.told()}
+            told["adverts"] = {
+                m: [sum(float(found[m, s].channels[c]) for s in seeds) for c in range(len(scenario.channels))]
+                for m in methods
+            }
+            folder.write_json("contest.json", told)
+            write_contest(folder.path)
+            folder.seal()
+        print_contest(folder.path, out)
+        out.print(f"{folder.path / 'compare.html'}: the same as a page")

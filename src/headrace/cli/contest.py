@@ -1,0 +1,89 @@
+"""What a comparison of campaigns is made of: a log and a run, simulated and trained where none is given."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headrace.campaign.allocation import no_ad_channel
+from headrace.campaign.contestants import Material
+from headrace.campaign.scores import Foreseeing, OverNoAd, Predictor
+from headrace.channel.methods import Method, method_of
+from headrace.cli.fitting import audited, provenance, reward_changes, settings
+from headrace.cli.measuring import open_run, own_journeys, own_split
+from headrace.cli.ratios import INITIAL, ratios
+from headrace.cli.settings import configure
+from headrace.cli.worlds import fitted, history
+from headrace.errors import UserError
+from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
+from headrace.simulate.log import simulate
+from headrace.simulate.scenario import Scenario
+
+if TYPE_CHECKING:
+    from headrace.cli.campaign import Campaign
+    from headrace.cli.compare_campaign import CompareCampaign
+
+LOG_SEED = 1_000_000  # far from the seeds of the worlds that are compared on
+
+
+def learnt(flags: "CompareCampaign", scenario: Scenario, folder: Path, tell: Callable[..., None]) -> Path:
+    """A run of mtorl on a log of the world's logging policy, both kept in the folder and found there again."""
+    log, path = folder / "log", folder / "run"
+    tell("simulating a log")
+    there = (log / "journeys.json").is_file()
+    journeys = Journeys(log) if there else simulate(scenario, flags.log_users, None, "logging", LOG_SEED, log)
+    kind = method_of("mtorl")
+    changes = (*reward_changes(flags.reward, journeys.schema), *flags.set)
+    method: Any = kind(configure("mtorl", kind.config_type, kind.presets, "default", changes))
+    if (path / "manifest.json").is_file() and "files" in Run.open(path).manifest:
+        return path
+    split = journeys.split("honest", 0)
+    audited(journeys, split)
+    told = settings(method.settings(), journeys, split)
+    run = Run.create(path, told, resume=True, **provenance(journeys, split))
+    tell("training mtorl")
+    method.fit(journeys, split, run, progress=False)
+    run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
+    run.write_json("summary.json", {})
+    run.seal()
+    return path
+
+
+def spender(
+    flags: "Campaign", method: Method, scenario: Scenario
+) -> tuple[Predictor, tuple[float, ...] | None, str | None]:
+    """A campaign's predictor, P_initial where its preset explores by it, and what a person should be told.
+
+    Refused where the increment is asked for and the log holds no steps without an advert.
+    """
+    plain: Predictor = Foreseeing(method, 1.0 if flags.price is None else flags.price)
+    if flags.score == "increment":
+        return OverNoAd(plain, no_ad_channel(scenario.channels)), None, None
+    ours = flags.preset == "default"
+    if ours and not flags.correct:
+        return plain, None, None
+    if own_journeys(open_run(flags.run)) is None:
+        lacks = "the predictions are not corrected" if ours else "exploration draws all channels alike"
+        return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
+    material = material_of(flags.run, scenario, flags.alpha, flags.price)
+    return (material.corrected, None, None) if ours else (plain, material.initial, None)
+
+
+def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:
+    """What contestants are made of; UserError where the run's log is gone."""
+    method, _ = fitted(path, scenario)
+    run = open_run(path)
+    journeys = own_journeys(run)
+    if journeys is None:
+        raise UserError(f"{path}: its log is gone ({run.manifest['provenance']['data']}), and the rivals learn from it")
+    steps, statistics = history(method)
+    initial = ratios(run, method, journeys, alpha)[0][INITIAL]
+    return Material(
+        journeys,
+        own_split(run, journeys),
+        method,
+        steps,
+        statistics,
+        tuple(initial.tolist()),
+        1.0 if price is None else price,
+    )

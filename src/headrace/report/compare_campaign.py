@@ -1,0 +1,149 @@
+"""The page and the table of a comparison of campaigns, from results.json and contest.json."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from headrace.report.figures import BLUE, GREY, NAMES, ROW, chart, finish
+from headrace.report.numbers import show
+from headrace.report.parts import Drawing, provenance, read
+from headrace.report.records import Record, load
+from headrace.report.template import template
+
+PAGE = "compare.html"
+COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
+NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
+
+
+def write_contest(directory: Path) -> Path:
+    """Write compare.html; equal files give equal bytes."""
+    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    config, manifest = read(directory / "config.json", dict), read(directory / "manifest.json", dict)
+    content = {
+        "title": f"Campaigns of {show(told['budget'], 2)} {told['currency']} in the world {config['dataset']}",
+        "sentence": sentence(told),
+        "verdict": verdict(records),
+        "figures": Drawing().all([intervals(records, told["gain"])]),
+        "columns": COLUMNS,
+        "rows": rows(records),
+        "channels": told["channels"],
+        "shares": [[name, *_shares(adverts)] for name, adverts in told["adverts"].items()],
+        "correction": told["correction"],
+        "provenance": provenance(list(records), config, manifest, {}),
+        "config": json.dumps(config, indent=2),
+    }
+    out = directory / PAGE
+    beside = out.with_name(f".{out.name}.part")
+    beside.write_text(template(PAGE).render(content), encoding="utf-8", newline="\n")
+    beside.replace(out)
+    return out
+
+
+def sentence(told: Mapping[str, Any]) -> str:
+    """What is compared, in words."""
+    budget = f"{show(told['budget'], 2)} {told['currency']}"
+    return (
+        f"{told['gain']}, sums over {told['users']:,} users, mean of {told['seeds']} worlds, "
+        f"95 % intervals over users; every method meets the same users and luck with {budget}."
+    )
+
+
+def rows(records: Sequence[Record]) -> list[list[str]]:
+    """The table, best increment first."""
+    held = [r for r in records if r["seed"] is None]
+    names = list(dict.fromkeys(r["method"] for r in held))
+    value = {name: _figure(held, name, "incremental_value") for name in names}
+    names.sort(key=lambda name: -(value[name] or {"value": 0.0})["value"])
+    found = []
+    for name in names:
+        spend = _figure(held, name, "spend")
+        found.append(
+            [
+                name,
+                _words(_figure(held, name, "true_value")),
+                _words(value[name]),
+                _words(_figure(held, name, "share_of_full_information"), 2),
+                show(spend["value"], 2) if spend else "-",
+                _words(_figure(held, "ours", "incremental_value", name)),
+            ]
+        )
+    return found
+
+
+def verdict(records: Sequence[Record]) -> list[str]:
+    """Whether ours reaches nine tenths of full information, and beats every rival."""
+    held = [r for r in records if r["seed"] is None]
+    share = _figure(held, "ours", "share_of_full_information")
+    said = []
+    if share is not None and share["value"] is not None:
+        reached = "reaches" if share["value"] >= 0.9 else "does not reach"
+        said.append(f"ours {reached} 90 % of full information's increment: {_words(share, 2)}.")
+        seen = _figure(held, "informed", "share_of_full_information")
+        if seen is not None:
+            said.append(f"Who knows the world and all that a log shows of its users gets to {_words(seen, 2)}.")
+    against = [
+        r
+        for r in held
+        if r["method"] == "ours"
+        and r["metric"] == "incremental_value"
+        and r["against"] not in (None, "informed", "full-information")
+    ]
+    beaten = [r["against"] for r in against if r["low"] is not None and r["low"] > 0]
+    not_beaten = [r["against"] for r in against if r["against"] not in beaten]
+    if against:
+        said.append(f"Its increment is above that of {len(beaten)} of {len(against)} rivals (paired interval above 0).")
+    if not_beaten:
+        said.append(f"It cannot be told from, or is below: {', '.join(not_beaten)}.")
+    return said
+
+
+def intervals(records: Sequence[Record], gain: str) -> Any:
+    """Increment of every method with its interval."""
+    held = [r for r in records if r["seed"] is None and r["metric"] == "incremental_value" and r["against"] is None]
+    held.sort(key=lambda r: -r["value"])
+    values = [{"by": r["method"], "at": r["value"], "low": r["low"], "high": r["high"]} for r in held]
+    base = chart(values, f"Increment: {gain}", "mean of the worlds; whisker: 95 % interval over users")
+    base = base.encode(y=alt.Y("by:N", sort=None, title=None, axis=NAMES))
+    x = alt.X("at:Q", title=None, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    colour = alt.condition(alt.datum.by == "ours", alt.value(BLUE), alt.value(GREY))
+    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=None), x2="high:Q", color=colour)
+    dot = base.mark_point(filled=True, size=70, opacity=1).encode(x=x, color=colour)
+    return finish(alt.layer(whisker, dot).properties(title=base.title), ROW * len(values), 360)
+
+
+def print_contest(directory: Path, console: Console) -> None:
+    """The table for a terminal."""
+    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in NARROW:
+        made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+    for row in rows(records):
+        made.add_row(*(cell for name, cell in zip(COLUMNS, row, strict=True) if name in NARROW))
+    console.print(sentence(told))
+    console.print(made)
+    for line in verdict(records):
+        console.print(f"- {line}")
+
+
+def _figure(held: Sequence[Record], method: str, metric: str, against: str | None = None) -> Record | None:
+    found = [r for r in held if r["method"] == method and r["metric"] == metric and r["against"] == against]
+    return found[0] if found else None
+
+
+def _words(r: Record | None, digits: int = 0) -> str:
+    if r is None or r["value"] is None:
+        return "-"
+    if r["low"] is None:
+        return show(r["value"], digits)
+    return f"{show(r['value'], digits)} [{show(r['low'], digits)}, {show(r['high'], digits)}]"
+
+
+def _shares(adverts: Sequence[float]) -> list[str]:
+    total = sum(adverts) or 1.0
+    return [f"{100 * n / total:.0f} %" for n in adverts]

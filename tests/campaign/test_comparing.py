@@ -1,0 +1,243 @@
+"""Comparisons of campaigns: equal users and luck, resumed cell by cell, references where they belong."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
+from headrace.campaign.comparing import Cell, compare, mean_total, share_of
+from headrace.campaign.config import CampaignConfig
+from headrace.campaign.contestants import CONTESTANTS, PLAIN
+from headrace.campaign.correction import Corrected, Line, line
+from headrace.campaign.informed import Informed, Posterior
+from headrace.campaign.procedure import run_campaign
+from headrace.campaign.rivals import ByLot, Dual, FixedPrice, Means
+from headrace.campaign.scores import OverNoAd, Scores
+from headrace.campaign.world_market import TrueRates, WorldMarket
+from headrace.cli import run as headrace
+from headrace.evaluate.results import Source
+from headrace.simulate.scenario import Scenario
+
+ADS = Scenario.load("ads")
+
+
+def scores(n: int = 400, m: int = 3, seed: int = 0) -> Scores:
+    rng = np.random.default_rng(seed)
+    gain, cost = rng.random((n, m)), 0.5 + rng.random((n, m))
+    return Scores(gain, cost, gain.max(axis=1), np.full((n, m), 1 / m))
+
+
+def forecast(found: Scores, allowance: float = 0.3) -> Forecast:
+    n, m = found.gain.shape
+    zeros = np.zeros(m)
+    return Forecast(found, np.ones(n), allowance, 1e9, np.full(m, 1 / m), ChannelStatistics(zeros, zeros, zeros))
+
+
+@pytest.mark.parametrize("allocator", [ByLot((1.0, 2.0, 1.0)), ByLot((1.0, 2.0, 1.0), "money"), Dual(), Price()])
+def test_every_rule_is_expected_to_spend_its_allowance(allocator) -> None:
+    found = scores()
+    chances = allocator.fix(forecast(found)).chances(found)
+    assert (chances >= 0).all() and (chances.sum(axis=1) <= 1 + 1e-9).all()
+    assert float((chances * found.cost).sum()) == pytest.approx(0.3 * len(found), rel=0.02)
+
+
+def test_money_by_lot_is_shared_as_it_was_asked_for() -> None:
+    found = scores()
+    chances = ByLot((1.0, 3.0, 0.0), "money").fix(forecast(found)).chances(found)
+    spend = (chances * found.cost).sum(axis=0)
+    assert spend / spend.sum() == pytest.approx([0.25, 0.75, 0.0], abs=0.03)
+
+
+def test_the_dual_keeps_a_channels_cap_and_floor() -> None:
+    found = scores()
+    free = Dual().fix(forecast(found)).chances(found)
+    bound = Dual(caps=(0.1, 1.0, 1.0), floors=(0.0, 0.6, 0.0)).fix(forecast(found)).chances(found)
+    share = [(c * found.cost).sum(axis=0) / (c * found.cost).sum() for c in (free, bound)]
+    assert share[0][0] > 0.2 and share[1][0] < 0.11 and share[1][1] > 0.58
+
+
+def test_without_limits_the_dual_is_the_price() -> None:
+    found = scores()
+    assert np.array_equal(Dual().fix(forecast(found)).chances(found), Price().fix(forecast(found)).chances(found)) or (
+        np.abs(Dual().fix(forecast(found)).chances(found) - Price().fix(forecast(found)).chances(found)).sum() <= 4
+    )
+
+
+def test_a_fixed_price_does_not_look_at_the_forecast() -> None:
+    a, b = scores(seed=1), scores(seed=2)
+    assert np.array_equal(FixedPrice(0.4).fix(forecast(a)).chances(b), FixedPrice(0.4).fix(forecast(b)).chances(b))
+
+
+def test_weighting_by_propensities_undoes_who_was_shown_a_channel() -> None:
+    rng = np.random.default_rng(0)
+    n = 60_000
+    taste = rng.random((n, 2))  # the policy sees it, the predictor does not
+    chance = np.stack([0.1 + 0.8 * (taste[:, 0] > taste[:, 1]), 0.9 - 0.8 * (taste[:, 0] > taste[:, 1])], axis=1)
+    channel = (rng.random(n) > chance[:, 0]).astype(np.int64)
+    came = (rng.random(n) < taste[np.arange(n), channel]).astype(np.float64)
+    foreseen = np.stack([np.full(n, came[channel == c].mean()) for c in range(2)], axis=1)
+    foreseen += rng.normal(0, 0.05, foreseen.shape)  # says nothing of anybody
+    weight = 1 / chance[np.arange(n), channel]
+    found = line(foreseen, came, channel, weight).apply(foreseen)
+    assert foreseen.mean() > 0.57  # those who were shown a channel liked it
+    assert found.mean(axis=0) == pytest.approx([0.5, 0.5], abs=0.02)
+    assert found.std() < 0.5 * foreseen.std()
+
+
+def test_a_channel_that_was_never_shown_keeps_its_predictions() -> None:
+    found = line(np.full((50, 2), 0.3), np.zeros(50), np.zeros(50, dtype=np.int64), np.ones(50))
+    assert found.slope[1] == 1 and found.apply(np.array([[0.3, 0.7]]))[0, 1] == pytest.approx(0.7)
+
+
+def test_corrected_gains_never_fall_below_a_share_of_the_channels_mean() -> None:
+    lines = Line(np.array([0.5]), np.array([0.2]), np.array([1.0]))
+    assert lines.apply(np.array([[0.0]]))[0, 0] == pytest.approx(0.02)
+
+
+def test_the_increment_closes_the_channel_of_no_advert() -> None:
+    base = Means({"click": 1.0}, (0.3, 0.1), (1.0, 0.0))
+    market = WorldMarket(ADS, 20, 0, 1)
+    found = OverNoAd(base, 1).predict(market, market.reachable())
+    assert found.gain[:, 0] == pytest.approx(0.2) and np.isneginf(found.gain[:, 1]).all()
+    assert (Price().fix(forecast(found, 10.0)).chances(found)[:, 1] == 0).all()
+
+
+def test_the_posterior_is_right_in_the_mean_and_learns_from_clicks() -> None:
+    market, true, informed = WorldMarket(ADS, 1_500, 3, 4), TrueRates({"click": 1.0}), Informed({"click": 1.0}, 100)
+    first, later = [], []
+    while not market.done:
+        rows = market.reachable()
+        ours, real = informed.predict(market, rows), true.predict(market, rows)
+        (first if market.day == 0 else later).append((ours.gain, real.gain))
+        market.expose(np.arange(len(rows)) % len(ADS.channels), np.ones(len(rows)))
+    for parts in (first, later):
+        ours, real = (np.concatenate(column) for column in zip(*parts, strict=True))
+        assert ours.mean(axis=0) == pytest.approx(real.mean(axis=0), rel=0.12)
+        for channel in range(len(ADS.channels)):  # best guesses: no line through them predicts better
+            assert np.polyfit(ours[:, channel], real[:, channel], 1)[0] == pytest.approx(1.0, abs=0.25)
+    ours, real = (np.concatenate(column) for column in zip(*later, strict=True))
+    alone = Posterior(market.world, 100).log_weight.std()
+    assert informed._of is not None and informed._of.log_weight.std() > 1.2 * alone
+    assert ((ours - real) ** 2).mean() < 0.75 * ((real.mean(axis=0) - real) ** 2).mean()
+
+
+def test_more_knowledge_brings_more_for_the_same_budget() -> None:
+    config = CampaignConfig(30_000_000, **PLAIN, rescore="reachable")
+    gained = [
+        run_campaign(WorldMarket(ADS, 400, 5, 5), known, Price(), config).value().sum()
+        for known in (
+            Means({"click": 1.0}, (0.16, 0.1, 0.05, 0.03, 0.12), (0.24, 0.08, 0.055, 0.023, 0.085)),
+            Informed({"click": 1.0}),
+            TrueRates({"click": 1.0}),
+        )
+    ]
+    assert gained[0] < gained[1] < gained[2]
+
+
+def cell(gross: np.ndarray, without: float = 0.0) -> Cell:
+    n = len(gross)
+    return Cell(gross, np.full(n, without), np.full(n, 0.1), np.zeros(2), 0)
+
+
+def test_differences_are_paired_and_shares_are_of_the_increment() -> None:
+    rng = np.random.default_rng(0)
+    luck = rng.poisson(5, 500).astype(float)
+    found = {
+        ("ours", 0): cell(luck + 1, 2.0),
+        ("random", 0): cell(luck, 2.0),
+        ("full-information", 0): cell(luck + 3, 2.0),
+    }
+    records, p_values = compare(Source("w", "campaign", "world"), found)
+    less = next(r for r in records if r["against"] == "random" and r["metric"] == "true_value")
+    assert less["value"] == 500 and less["low"] == less["high"] == 500  # the luck is the same
+    share = next(r for r in records if r["metric"] == "share_of_full_information" and r["method"] == "ours")
+    assert share["value"] == pytest.approx((luck - 1).sum() / (luck + 1).sum())
+    regret = next(r for r in records if r["metric"] == "regret" and r["method"] == "ours" and r["seed"] is None)
+    assert regret["value"] == 1_000 and set(p_values) == {"random"}
+
+
+def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
+    draws = [np.random.default_rng(s).random(200) for s in range(4)]
+    one, four = mean_total(draws[:1]), mean_total(draws)
+    assert one.high - one.low == pytest.approx(2 * (four.high - four.low), rel=0.1)
+    assert share_of(draws, [np.zeros(200)] * 4).refused
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contest")
+    headrace(["simulate", "ads", "--users", "150", "--days", "8", "--out", str(folder / "log")])
+    flags = ["--data", str(folder / "log"), "--reward", "click", "--preset", "tiny", "--out", str(folder / "run")]
+    assert headrace(["train", "mtorl", *flags]) == 0
+    return folder / "run"
+
+
+def flags(run: Path, out: Path, methods: str) -> list[str]:
+    found = ["compare", "campaign", "--data", "ads", "--run", str(run), "--methods", methods, "--seeds", "2"]
+    return [*found, "--users", "60", "--days", "2", "--budget", "5", "--out", str(out)]
+
+
+def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Path) -> None:
+    assert headrace(flags(trained, tmp_path / "c", "all")) == 0
+    records = json.loads((tmp_path / "c" / "results.json").read_text())
+    spend = [r for r in records if r["metric"] == "spend" and r["seed"] is None]
+    assert {r["method"] for r in spend} == set(CONTESTANTS) and all(0 < r["high"] <= 5 for r in spend)
+    assert {r["against"] for r in records if r["method"] == "ours"} == {None, *CONTESTANTS} - {"ours"}
+    page = (tmp_path / "c" / "compare.html").read_text()
+    assert "full-information" in page and "<svg" in page
+
+
+def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: Path) -> None:
+    methods = "random,ours,full-information"
+    assert headrace(flags(trained, tmp_path / "whole", methods)) == 0
+    command = [sys.executable, "-m", "headrace.cli", *flags(trained, tmp_path / "killed", methods)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    cells = tmp_path / "killed" / "cells"
+    for _ in range(1_200):
+        if (cells.is_dir() and len(list(cells.iterdir())) >= 2) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert headrace(flags(trained, tmp_path / "killed", methods)) == 0
+    for name in ("results.json", "compare.html", "contest.json", "p_values.json"):
+        whole, killed = ((tmp_path / f / name).read_bytes() for f in ("whole", "killed"))
+        assert name == "compare.html" or whole == killed, name
+
+
+def test_mistakes_are_told_in_a_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert headrace(flags(trained, tmp_path / "x", "ors")) == 2
+    assert "did you mean 'ours'" in capsys.readouterr().err
+    campaign = ["campaign", str(trained), "--world", "ads", "--budget", "5", "--users", "40", "--days", "2"]
+    assert headrace([*campaign, "--score", "increment", "--out", str(tmp_path / "y")]) == 3
+    assert "cannot be estimated" in capsys.readouterr().err
+
+
+def test_a_refit_goes_on_from_the_run_and_keeps_the_correction(trained: Path, tmp_path: Path) -> None:
+    from headrace.campaign.refit import GoingOn
+    from headrace.channel.incremental import IncrementalConfig
+    from headrace.cli.contest import material_of
+    from headrace.learn.run import Run
+
+    material = material_of(trained, ADS)
+    later = dataclasses.replace(ADS, start="2024-02-01")
+    market = WorldMarket(later, 120, 1, 3, material.steps, material.statistics)
+    refit = GoingOn(Run.open(trained), IncrementalConfig(epochs=1))
+    config = CampaignConfig(30_000_000, refit_every=6)
+    seen: list[Corrected] = []
+
+    def watched(market, predictor, folder):
+        seen.append(refit(market, predictor, folder))
+        return seen[-1]
+
+    done = run_campaign(market, material.corrected, Price(), config, tmp_path / "c", watched)
+    assert done.audit.sound and refit.refits >= 1
+    assert seen[-1].gain is material.corrected.gain and seen[-1].predictor is not material.corrected.predictor

@@ -35,6 +35,8 @@ _NAMES = {
     "RMTL": "headrace.predict.rmtl",
     "RMTLConfig": "headrace.predict.rmtl",
     "exposures": "headrace.journeys.exposures",
+    "export": "headrace.journeys.export",
+    "BCQ": "headrace.fuse.methods",
     "measure_predictions": "headrace.predict.scoring:evaluate",
     "measure": "headrace.channel.scoring:evaluate",
     "recommend": "headrace.channel.recommend",

@@ -26,6 +26,8 @@ COMMANDS = {  # name: (module:class, what it does)
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
     "plan": ("plan:MakePlan", "the best users and channels for a budget, and what more budget would bring"),
+    "rank": ("rank:Rank", "the best items of each request by a fusion policy, or of each session by a predictor"),
+    "cycle": ("cycle:Cycle", "serve, log, retrain day by day in a world, beside a frozen policy and static weights"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
     "campaign": ("campaign:Campaign", "spend a budget on a world's users, exploring first, never more than it"),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),

@@ -16,14 +16,17 @@ class Compare:
     """Fit variants under several seeds on one split, and say which differ; resumable, a cell a run folder."""
 
     room: tyro.conf.Positional[str]
-    """predict; campaign has flags of its own:  headrace compare campaign --help"""
+    """predict | fuse; campaign has flags of its own:  headrace compare campaign --help"""
     data: Path
-    """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
+    """predict: a journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys);
+    fuse: a world, feed, kuairand, a scenario file, or one of its variants as  kuairand:VARIANT ."""
     out: Path
     """The new folder: cells/, results.json, report.html. One that was stopped goes on."""
-    methods: Annotated[str, QUIET] = ",".join(DEFAULT)
-    """Comma between them: a backbone (single, shared, esmm, mmoe, ple), rmtl-BACKBONE, d-BACKBONE, or a control
-    BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled, normalised, uncertainty, dwa, wl, nlc)."""
+    methods: Annotated[str | None, QUIET] = None
+    """fuse: bo, es, td3, uwac, cql-sac, iql, td3-bc, bcq, bcq-re (random exploration only), bcq-time, bcq-integrity,
+    bcq-interaction; default: all. predict (default: ple,ple-constant,rmtl-ple): a backbone (single, shared, esmm, mmoe,
+    ple), rmtl-BACKBONE, d-BACKBONE, or a control BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled,
+    normalised, uncertainty, dwa, wl, nlc). Comma between them."""
     seeds: int = 3
     """Initialisations and orders of batches; the split is one."""
     protocol: str = "time"
@@ -59,13 +62,18 @@ class Compare:
         from headrace.report.page import write_page
         from headrace.report.summary import summarise
 
+        if self.room == "fuse":
+            from headrace.cli.comparing_fusion import compare_fusion
+
+            compare_fusion(self.data, self.out, self.methods, self.seeds, self.preset, self.set)
+            return
         if self.room != "predict":
-            raise unknown("room", self.room, ("predict", "campaign"), "compare")
+            raise unknown("room", self.room, ("predict", "fuse", "campaign"), "compare")
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:
             raise UserError(f"--seeds {self.seeds}: expected 1 or more")
-        methods = list(dict.fromkeys(name.strip() for name in self.methods.split(",")))
+        methods = list(dict.fromkeys(name.strip() for name in (self.methods or ",".join(DEFAULT)).split(",")))
         for name in methods:
             variant(name)
         floors = [] if self.floors == "none" else [name.strip() for name in self.floors.split(",")]

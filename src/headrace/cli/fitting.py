@@ -78,3 +78,13 @@ def foretold(method: Any, journeys: Journeys, split: Split) -> list[str]:
         for part in ("train", "test")
     }
     return [f"{part}: {lengths(s, rule_of(journeys, config.session)).sentence}" for part, s in found.items()]
+
+
+def cut(method: str, journeys: Journeys, protocol: str, seed: int, fold: int | None) -> Split:
+    """The split of a method's run: by time, fusion learns on 9 sessions of 10 and its estimators see the last."""
+    from headrace.cli.rooms import room_of
+    from headrace.journeys.splits import split
+
+    if protocol == "time" and room_of(method) == "fuse":
+        return split(journeys, protocol, seed, fold, (0.9, 0.0, 0.1))
+    return journeys.split(protocol, seed, fold)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from headrace.cli.fitting import cut
 from headrace.errors import UserError
 from headrace.evaluate.results import Evaluation, save
 from headrace.journeys.onward import onward
@@ -14,7 +15,13 @@ from headrace.learn.run import Run
 from headrace.report.page import write_page
 
 PREDICTS = ("config.json", "transforms.json", "model.safetensors", "audit.json", "summary.json")
-OF_SOME = ("calibrators.json", "encoder.json", "stream.json", "snapshot.safetensors")  # that a run holds by its method
+OF_SOME = (
+    "calibrators.json",
+    "encoder.json",
+    "stream.json",
+    "snapshot.safetensors",
+    "fusion.json",
+)  # that a run holds by its method
 
 
 def open_run(path: Path) -> Run:
@@ -68,7 +75,9 @@ def own_split(run: Run, journeys: Journeys | None) -> Split:
     if journeys is None:
         known = run.manifest["provenance"]["split_fingerprint"]
         return Split(*told, {}, fingerprint=known, until=until)
-    return journeys.split(*told) if until is None else onward(journeys, *told, until)
+    if until is None:
+        return cut(config["method"], journeys, *told)
+    return onward(journeys, *told, until)
 
 
 def kept(run: Run) -> dict[str, Any]:

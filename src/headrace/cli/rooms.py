@@ -6,7 +6,7 @@ from typing import Any
 from headrace.errors import unknown
 from headrace.evaluate.results import Evaluation
 
-ROOMS = ("channel", "predict")
+ROOMS = ("channel", "predict", "fuse")
 
 
 def room_of(method: str) -> str:

@@ -14,7 +14,7 @@ class Train:
     """Fit a method on journeys and leave a run: weights, transforms, config, metrics, manifest."""
 
     method: tyro.conf.Positional[str]
-    """mtorl | din | rmtl"""
+    """mtorl | din | rmtl | bcq (BatchRL-MTF), td3, uwac, cql-sac, iql, td3-bc, bo, es"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
@@ -23,11 +23,11 @@ class Train:
     """A run of mtorl to go on from: learns what came since, earlier steps of --data being the past; --set then changes
     forget, learning_rate, epochs, pull and rehearse."""
     protocol: Annotated[str | None, QUIET] = None
-    """honest | users | temporal | time | paper; default: honest, or that of --from."""
+    """honest | users | temporal | time | paper; default: honest (fusion: time, 9:1), or that of --from."""
     fold: Annotated[int | None, QUIET] = None
     """0 to 4: one of five folds over the users (honest, users); none of them without it."""
     preset: str = "default"
-    """default | tiny | paper (mtorl) | a TOML file of config fields"""
+    """default | tiny | paper | quick (fusion) | a TOML file of config fields"""
     seed: int = 0
     """Of the split, the weights and the order of batches; with --from of the order and of the past that is drawn."""
     reward: Annotated[str | None, QUIET] = None
@@ -44,7 +44,7 @@ class Train:
 
     def execute(self) -> None:
         from headrace.cli.console import out
-        from headrace.cli.fitting import audited, foretold, provenance, reward_changes, settings
+        from headrace.cli.fitting import audited, cut, foretold, provenance, reward_changes, settings
         from headrace.cli.rooms import method_of, room_of
         from headrace.cli.settings import configure, open_items, open_journeys, refuse_run
         from headrace.errors import unknown
@@ -55,8 +55,8 @@ class Train:
         if self.from_ is not None:
             self.go_on(self.from_)
             return
-        protocol = self.protocol or "honest"
         kind = method_of(self.method)
+        protocol = self.protocol or ("time" if room_of(self.method) == "fuse" else "honest")
         changes = (*self.set, f"seed={self.seed}")
         configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work
         if protocol not in PROTOCOLS:
@@ -68,7 +68,7 @@ class Train:
         journeys = opened(self.data, self.schema, keep, self.resume)
         changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)
-        split = journeys.split(protocol, self.seed, self.fold)
+        split = cut(self.method, journeys, protocol, self.seed, self.fold)
         audited(journeys, split)
         method = kind(config)
         method.check(journeys, split)

@@ -120,6 +120,7 @@ def plan(schema: LogSchema, types: Mapping[str, pl.DataType], where: str) -> Pla
         )  # fmt: skip
         made.fixed["propensity"] = share.fill_null(float("nan"))
     _candidates(made)
+    _fusion(made)
     return made
 
 
@@ -344,6 +345,33 @@ def _candidates(made: Plan) -> None:
             made, column, ours != length, f"lists of another length than {lists.item}", "one entry an item",
             "correct the rows", ours,
         )  # fmt: skip
+
+
+def _fusion(made: Plan) -> None:
+    """ "action/SCORE", "low/SCORE", "high/SCORE", "log_propensity", "terminated" and "truncated" of a decision log."""
+    told, lists = made.schema.fusion, made.schema.candidates
+    if told is None or lists is None:
+        return
+    columns = {"log_propensity": told.log_propensity}
+    for kind, names in (("action", told.weights), ("low", told.low), ("high", told.high)):
+        columns |= {f"{kind}/{score}": name for score, name in zip(lists.scores, names, strict=False)}
+    for stored, column in columns.items():
+        if column is None:
+            continue
+        value = _number(made, column).cast(pl.Float64).fill_nan(None)
+        _must(
+            made, column, value.is_null() | value.is_infinite(), "values that are no finite numbers",
+            "a number in every row", "drop the rows that were not ranked by weights, or correct them",
+        )  # fmt: skip
+        made.fixed[stored] = value
+    for stored, column in (("terminated", told.terminated), ("truncated", told.truncated)):
+        if column is not None:
+            flag = _number(made, column).cast(pl.Float64)
+            _must(
+                made, column, flag.is_null() | ~flag.is_in([0.0, 1.0]), "values other than 0 and 1",
+                "whether the session ended here", "correct the rows, or take it out of [fusion]",
+            )  # fmt: skip
+            made.fixed[stored] = flag.cast(pl.Int8)
 
 
 def _number(made: Plan, column: str, do: str = "correct the rows, or the schema") -> pl.Expr:

@@ -25,8 +25,16 @@ FeatureKind = Literal["categorical", "numeric"]
 GainKind = Literal["binary", "continuous", "classes"]
 Level = Literal["step", "user"]
 TimeUnit = Literal["s", "ms", "us", "ns", "datetime", "scaled"]
-LISTS = ("channel", "channels", "scores", "outcomes")  # keys of a schema file that may hold a list of text
-TABLES = ("features", "gains", "cost", "candidates")
+LISTS = (
+    "channel",
+    "channels",
+    "scores",
+    "outcomes",
+    "weights",
+    "low",
+    "high",
+)  # keys of a schema file that may hold a list of text
+TABLES = ("features", "gains", "cost", "candidates", "fusion")
 OTHERS = {"label_window_s": (int | float, "a number of seconds"), "context": (bool, "true or false")}
 
 
@@ -69,6 +77,18 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class Fusion:
+    """Columns of a decision log whose lists were ranked by fusion weights, one weight a score of the candidates."""
+
+    weights: tuple[str, ...]  # in the order of the candidates' scores
+    low: tuple[str, ...] = ()  # the box of the weights, likewise
+    high: tuple[str, ...] = ()
+    log_propensity: str | None = None  # log of the density with which the weights were drawn
+    terminated: str | None = None  # the user left after this request
+    truncated: str | None = None  # the session was cut after it
+
+
+@dataclass(frozen=True, slots=True)
 class LogSchema:
     """Names the columns of a log. `channel` is one column, or the columns of a one-hot group."""
 
@@ -85,6 +105,7 @@ class LogSchema:
     propensity: str | None = None
     label_window_s: float | None = None  # how long after a step its gains may still arrive
     candidates: Candidates | None = None
+    fusion: Fusion | None = None
 
     def __post_init__(self) -> None:
         names = [f.name for f in self.features] + [g.name for g in self.gains]
@@ -115,6 +136,14 @@ class LogSchema:
                 raise UserError(
                     f"schema {self.name}: gain {gain.name} is known {gain.known!r} but the log has no time column; "
                     "name one, or use known = 'after' or 'never'"
+                )
+        if self.fusion is not None:
+            scores = len(self.candidates.scores) if self.candidates else 0
+            edges = {len(part) for part in (self.fusion.low, self.fusion.high)}
+            if len(self.fusion.weights) != scores or edges - {0, scores}:
+                raise UserError(
+                    f"schema {self.name}: [fusion] names {len(self.fusion.weights)} weights for {scores} scores of "
+                    "[candidates]; name one weight (and one low and high) a score, in their order"
                 )
         _check(self.name, "time", str(self.time), "time_unit", self.time_unit, get_args(TimeUnit))
         if self.label_window_s is not None and not self.label_window_s > 0:
@@ -150,6 +179,9 @@ class LogSchema:
         if self.candidates:
             c = self.candidates
             names += [c.item, c.position, *c.scores, *c.outcomes]
+        if self.fusion:
+            f = self.fusion
+            names += [*f.weights, *f.low, *f.high, f.log_propensity, f.terminated, f.truncated]
         return tuple(dict.fromkeys(n for n in names if n is not None))
 
     def feature(self, name: str) -> Feature:
@@ -188,7 +220,11 @@ class LogSchema:
             for entry in entries:
                 _check_entry(kind, entry, f"{where} [[{key}]]", 'add  name = "COLUMN"  to it')
             parts[key] = tuple(kind(**entry) for entry in entries)
-        for key, single, do in (("cost", Cost, "name"), ("candidates", Candidates, "item")):
+        for key, single, do in (
+            ("cost", Cost, "name"),
+            ("candidates", Candidates, "item"),
+            ("fusion", Fusion, "weights"),
+        ):
             entry = values.get(key)
             if entry is not None:
                 _check_entry(single, entry, f"{where} [{key}]", f'add  {do} = "COLUMN"  to it')

@@ -5,6 +5,8 @@ N networks (any number of leading dimensions, none included), B rows, k actions 
 Zhang et al. 2022 print argmax in (10) and Algorithm 2, which would drive Q away from its target; it is argmin.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -69,3 +71,54 @@ def soft_update(target: nn.Module, source: nn.Module, rate: float) -> None:
     torch._foreach_lerp_(ours, theirs, rate)
     for kept, buffer in zip(target.buffers(), source.buffers(), strict=True):
         kept.copy_(buffer)
+
+
+def double_q(q: Tensor, lower: float = 1.0) -> Tensor:
+    """Twin critics as one: lower * min + (1 - lower) * max, (2, ...) -> (...).
+
+    lower = 1 is clipped double Q (Fujimoto et al. 2018; min of (7) in Zhang et al. 2022), .75 BCQ's own soft form.
+
+    >>> double_q(torch.tensor([[1.0], [3.0]]), 0.75)
+    tensor([1.5000])
+    """
+    return lower * q.min(0).values + (1 - lower) * q.max(0).values
+
+
+def vae_loss(decoded: Tensor, action: Tensor, mean: Tensor, log_sd: Tensor, kl_weight: float) -> Tensor:
+    """(3) of Zhang et al. 2022: reconstruction and kl_weight * KL(N(mean, sd) | N(0, 1)), means over rows and axes."""
+    kl = -0.5 * (1 + 2 * log_sd - mean.square() - (2 * log_sd).exp()).mean()
+    return (decoded - action).square().mean() + kl_weight * kl
+
+
+def weighted_q_loss(q: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1/2 E w (Q - y)^2, the weight outside the square: (..., B), (..., B), (B,) -> (...)."""
+    return 0.5 * (weight.detach() * (q - target.detach()).square()).mean(-1)
+
+
+def certainty(q: Tensor, beta: float, form: str = "ratio") -> Tensor:
+    """UWAC's weight from P dropout passes (P, B) -> (B,): clamp(beta / Var, 0, 1), or exp(-beta Var), "exp".
+
+    Wu et al. 2021 print the first, their code's default is the second.
+
+    >>> certainty(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), 1.0)
+    tensor([0.5000, 1.0000])
+    """
+    variance = q.var(0)
+    if form == "exp":
+        return (-beta * variance).exp().detach()
+    return (beta / variance.clamp(min=1e-12)).clamp(0, 1).detach()
+
+
+def expectile_loss(value: Tensor, q: Tensor, tau: float) -> Tensor:
+    """E |tau - 1[Q < V]| (Q - V)^2: IQL, Kostrikov et al. 2022 (5). (..., B), (..., B) -> (...)."""
+    away = q.detach() - value
+    return (torch.where(away < 0, 1 - tau, tau) * away.square()).mean(-1)
+
+
+def sampled_logsumexp_penalty(q: Tensor, log_density: Tensor, q_data: Tensor) -> Tensor:
+    """E_s log E_{a ~ mu} exp Q / mu - E_D Q over k sampled actions: (..., B, k), (B, k), (..., B) -> (...).
+
+    CQL(H) for continuous actions, Kumar et al. 2020, appendix F: the sum over actions by importance sampling.
+    """
+    k = q.shape[-1]
+    return ((q - log_density.detach()).logsumexp(-1) - math.log(k) - q_data).mean(-1)

@@ -22,8 +22,10 @@ class QNets(nn.Module):
     centre: Tensor
     spread: Tensor
 
-    def __init__(self, nets: int, state: int, action: int, hidden: Sequence[int], seed: int):
+    def __init__(self, nets: int, state: int, action: int, hidden: Sequence[int], seed: int, dropout: float = 0.0):
+        """`dropout` acts behind each hidden layer while training, for those that read an uncertainty from it."""
         super().__init__()
+        self.dropout = dropout
         self.register_buffer("centre", torch.zeros(state))
         self.register_buffer("spread", torch.ones(state))
         chance = torch.Generator().manual_seed(seed)
@@ -60,5 +62,8 @@ class QNets(nn.Module):
         x = x[:, :, None] + torch.bmm(action.reshape(n, b * k, a), self.from_action).view(n, b, k, -1)
         x = x.view(n, b * k, -1)
         for bias, layer in zip(list(self.biases)[1:], self.layers, strict=True):
-            x = torch.baddbmm(bias, F.relu(x), layer)
+            x = F.relu(x)
+            if self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
+            x = torch.baddbmm(bias, x, layer)
         return x.view(n, b, k)

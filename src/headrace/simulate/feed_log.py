@@ -89,6 +89,24 @@ def simulate_feed(
         return writer.close(notes)
 
 
+class FeedLog:
+    """A log that is written again each night, of a world whose days are still passing; lists are left out."""
+
+    def __init__(self, world: FeedWorld):
+        self.world = world
+        self._steps: list[_Step] = []
+
+    def add(self, step: FeedStep) -> None:
+        self._steps.append(_Step.of(self.world, step, "none"))
+
+    def write(self, out: str | Path) -> Journeys:
+        """All days that are over, as journeys."""
+        scenario = self.world.scenario
+        with JourneysWriter(out, schema(scenario), categories(scenario)) as writer:
+            _append(writer, self.world, self._steps)
+            return writer.close({"scenario_sha256": scenario.sha256, "days": self.world.day, "lists": "none"})
+
+
 @dataclass(frozen=True, slots=True)
 class _Step:
     """The requests of one step, kept small until they are written."""

@@ -1,0 +1,289 @@
+"""Fusion in a world: table 1, Q over training, what policies do beside the log, sweeps, and the daily cycle.
+
+    python bench/fuse.py table   --world "kuairand:long sessions" --seeds 1
+    python bench/fuse.py figures --world "kuairand:long sessions"
+    python bench/fuse.py sweeps  --world "kuairand:long sessions"
+    python bench/fuse.py cycle   --world kuairand --days 14
+
+Small on purpose (the preset `quick`, 1,000 updates), so that it ends on two shared cores; what is done stays in --runs
+and is not done again. Tables go to docs/tables/fuse-*.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import numpy as np
+from made_by import made_by
+from scipy.stats import spearmanr
+
+from headrace.evaluate.results import aggregate
+from headrace.fuse import bo
+from headrace.fuse.acting import Fixed, together, world_box
+from headrace.fuse.comparing import EVALUATION, Sizes, Table, world_named
+from headrace.fuse.cycle import ARMS, CycleConfig, cycle
+from headrace.fuse.exploration import Exploration
+from headrace.fuse.fusion import LogSum, kendall
+from headrace.fuse.methods import METHODS, load
+from headrace.fuse.replay import logged_weights, scores_of
+from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
+from headrace.report import figures
+from headrace.simulate.feed_log import simulate_feed
+
+TABLES, PICTURES = Path("docs/tables"), Path("docs/pictures")
+UPDATES = 1_000
+CHANGES = {"updates": UPDATES, "samples": 5, "passes": 3, "trials": 30, "generations": 5, "members": 12, "views": 4}
+SIZES = Sizes(fqe_steps=400, users=1_000, days=3)
+ORDER = (
+    "bo",
+    "es",
+    "td3",
+    "uwac",
+    "cql-sac",
+    "iql",
+    "td3-bc",
+    "bcq",
+    "bcq-re",
+    "bcq-time",
+    "bcq-integrity",
+    "bcq-interaction",
+)
+SHOWN = ("play_time", "finish_rate", "exit", "positive")  # the four axes of the paper's figure 6
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("part", choices=("table", "figures", "sweeps", "cycle"))
+    arguments.add_argument("--world", default="kuairand:long sessions")
+    arguments.add_argument("--methods", default=",".join(ORDER))
+    arguments.add_argument("--seeds", type=int, default=1)
+    arguments.add_argument("--days", type=int, default=14)
+    arguments.add_argument("--users", type=int, default=2_000)
+    arguments.add_argument("--runs", type=Path, default=Path("runs/bench-fuse"))
+    given = arguments.parse_args()
+    name = given.world.replace(":", "-").replace(" ", "-")
+    of = Table(
+        world_named(given.world),
+        given.world,
+        tuple(given.methods.split(",")),
+        "quick",
+        CHANGES,
+        SIZES,
+        given.runs / name,
+    )
+    of.out.mkdir(parents=True, exist_ok=True)
+    command = f'python bench/fuse.py {given.part} --world "{given.world}"'
+    if given.part == "table":
+        chosen = "" if given.methods == ",".join(ORDER) else f" --methods {given.methods}"
+        table(of, given.seeds, name, f"{command} --seeds {given.seeds}{chosen}")
+    elif given.part == "figures":
+        training(of, name)
+        actions(of, name, command)
+    elif given.part == "sweeps":
+        sweeps(of, name, command)
+    else:
+        days(given, name, f"{command} --days {given.days} --users {given.users}")
+
+
+def table(of: Table, seeds: int, name: str, command: str) -> None:
+    found = [r for seed in range(seeds) for r in of.seed(seed, _say)]
+    whole = aggregate(found) if seeds > 1 else found
+    held = {(r["method"], r["metric"], r["against"]): r for r in whole}
+    lines = [
+        "| method | conservative value | FQE | far from the log | dwell time | over BO | positive rate over BO |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method in ORDER:
+        if (method, "dwell_time", None) not in held:
+            continue
+
+        def cell(metric: str, form: str, method: str = method) -> str:
+            r = held.get((method, metric, None))
+            return "" if r is None else _figure(r, form)
+
+        far = held[method, "far_from_log", None]["value"]
+        lines.append(
+            f"| {method} | {cell('value_cfqe', '.1f')} | {cell('value_fqe', '.1f')} | "
+            f"{'' if far is None else format(far, '.0%')} | {cell('dwell_time', '.1f')} | "
+            f"{cell('dwell_time_gain', '+.1%')} | {cell('positive_interaction_rate_gain', '+.1%')} |"
+        )
+    truth = {m: held[m, "dwell_time", None]["value"] for m in ORDER if (m, "dwell_time", None) in held}
+    lines += ["", *_ranks(held, truth), ""]
+    reasons = sorted({f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"]})
+    lines += ["Refused:", "", *[f"- {reason}" for reason in reasons], ""] if reasons else []
+    lines.append(
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "
+        f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {UPDATES:,} updates; intervals over "
+        f"{'seeds' if seeds > 1 else 'users'}. Values a session in the reward's unit, dwell time in s a user and day."
+    )
+    _write(f"fuse-{name}", lines, command, found)
+
+
+def _ranks(held: dict[Any, Any], truth: dict[str, float]) -> list[str]:
+    """How the estimators rank the methods, beside the truth: refused ones last, and the admitted alone."""
+    told = []
+    for metric in ("value_cfqe", "value_fqe"):
+        values = {m: held[m, metric, None]["value"] for m in truth if (m, metric, None) in held}
+        admitted = {m: v for m, v in values.items() if v is not None}
+        if not admitted:
+            told.append(f"{metric}: none of {len(values)} methods is admitted, so it ranks none.")
+            continue
+        last = min(admitted.values()) - 1.0
+        all_of = spearmanr([truth[m] for m in values], [last if v is None else v for v in values.values()]).statistic
+        some = "too few to rank"
+        if len(admitted) > 2:
+            some = format(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic, ".2f")
+        told.append(
+            f"{metric}: Spearman {all_of:.2f} with the true dwell time (refused last, {len(values)} methods), "
+            f"among the {len(admitted)} admitted {some}."
+        )
+    return told
+
+
+def training(of: Table, name: str) -> None:
+    """Figure 5: Q at the policy's actions over training, and the spread of it."""
+    rows = []
+    for method in ("td3", "uwac", "cql-sac", "td3-bc", "bcq"):
+        folder = of.out / "cells" / f"{method}-0"
+        if not (folder / "metrics.jsonl").is_file():
+            continue
+        lines = [r for r in Run.open(folder).read_metrics() if r["stage"] == "policy"]
+        q = {r["step"]: r["value"] for r in lines if r["metric"] == "q"}
+        spread = {r["step"]: r["value"] for r in lines if r["metric"] == "q_spread"}
+        rows += [
+            {"step": s, "q": v, "low": v - spread[s], "high": v + spread[s], "method": method} for s, v in q.items()
+        ]
+    base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("step:Q", title="updates"), color="method:N")
+    made = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="Q at the policy's actions"), y2="high:Q")
+    figures.save((made + base.mark_line(point=True).encode(y="q:Q")).properties(width=560, height=240),
+                 PICTURES / f"fuse-q-{name}.svg")  # fmt: skip
+
+
+def actions(of: Table, name: str, command: str) -> None:
+    """Figures 6 and 7: what policies do beside the log, and how far their rankings are from the logged ones."""
+    base = of.base(0, _say)
+    folder = of.out / "logs" / "lists-0"
+    if not (folder / "journeys.json").is_file():
+        simulate_feed(
+            of.scenario, 150, 2, Fixed(base, world_box(of.scenario), Exploration("mixed", seed=0)), 77, folder
+        )
+    log = Journeys(folder)
+    rows = np.arange(0, log.n_steps, max(1, log.n_steps // 400))
+    names = scores_of(log)
+    c = of.scenario.feed_task.candidates
+    starts = log.column("item_offsets")[rows]
+    scores = np.stack(
+        [np.asarray(log.column(f"item/score/{n}"))[starts[:, None] + np.arange(c)] for n in names], axis=-1
+    ).astype(np.float64)
+    fusion = LogSum(tuple(p.offset for p in of.scenario.feed_task.predictions))
+    logged = logged_weights(log, rows)
+    wide = Exploration("mixed", seed=0).is_random(log.users)[log.users_of(rows)]
+    told: dict[str, Any] = {"log, action noise": logged[~wide], "log, random": logged[wide]}
+    taus = {"log, action noise": np.nan, "log, random": np.nan}
+    told["bo"] = np.tile(base, (len(rows), 1))
+    for method in ORDER[1:]:
+        cell = of.out / "cells" / f"{method}-0"
+        if (cell / "manifest.json").is_file() and "files" in Run.open(cell).manifest:
+            policy = load(Run.open(cell)).policy()
+            told[method] = policy.weights_of(policy.state.of_rows(log, rows))
+    for method, weights in told.items():
+        if len(weights) == len(rows):
+            taus[method] = float(np.nanmean(kendall(fusion, scores, weights, np.tile(base, (len(rows), 1)))))
+    lines = [
+        f"| weights of | {' | '.join(SHOWN)} | Kendall's tau with BO's ranking |",
+        f"|---|{'---|' * len(SHOWN)}---|",
+    ]
+    for method, weights in told.items():
+        cells = []
+        for n in SHOWN:
+            low, middle, high = np.quantile(weights[:, names.index(n)], (0.05, 0.5, 0.95))
+            cells.append(f"{middle:+.2f} ({low:+.2f} to {high:+.2f})")
+        tau = "" if np.isnan(taus[method]) else f"{taus[method]:.2f}"
+        lines.append(f"| {method} | {' | '.join(cells)} | {tau} |")
+    lines += ["", f"Medians with the 5 % and 95 % quantiles over {len(rows)} requests, seed 0."]
+    _write(f"fuse-actions-{name}", lines, command)
+
+
+def sweeps(of: Table, name: str, command: str) -> None:
+    """Figure 8: the bound of the perturbation, and the critics' learning rate."""
+    ready, log, parts, _ = of.log("mixed", 0, of.base(0, _say))
+    settings = [{"rho": r} for r in (0.0, 0.05, 0.15, 0.5)] + [{"critic_rate": r} for r in (2e-4, 5e-3)]
+    acts = {}
+    for changes in settings:
+        label = ", ".join(f"{k} {v:g}" for k, v in changes.items())
+        _say(label)
+        folder = of.out / "sweeps" / label.replace(" ", "-")
+        config = METHODS["bcq"].config_type(
+            **{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": 1_000, **changes}
+        )
+        method = METHODS["bcq"](config)
+        run = Run.create(folder, method.settings(), resume=True)
+        method = load(run) if "files" in run.manifest else method.fit(log, parts, run, progress=False, prepared=ready)
+        run.seal()
+        acts[label] = method.policy().of_states
+    acts["bo"] = bo.static(ready.actions.scaled(of.base(0, _say)[None])[0])
+    users = np.arange(EVALUATION, EVALUATION + 1_500)
+    values = together(of.scenario, list(acts.values()), users, 3, 0, ready.actions, ready.state)
+    found = dict(zip(acts, values, strict=True))
+    lines = ["| BCQ with | dwell time over BO | positive rate over BO |", "|---|---|---|"]
+    for label in acts:
+        if label != "bo":
+            gains = [found[label].relative(found["bo"], f) for f in ("dwell_time", "positive_interaction_rate")]
+            lines.append(
+                f"| {label} | " + " | ".join(f"{g.value:+.1%} [{g.low:+.1%}, {g.high:+.1%}]" for g in gains) + " |"
+            )
+    lines += ["", "1,000 updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's."]
+    _write(f"fuse-sweeps-{name}", lines, command)
+
+
+def days(given: Any, name: str, command: str) -> None:
+    """The daily cycle."""
+    config = METHODS["bcq"].config_type(**{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": 1_000})
+    out = given.runs / f"cycle-{name}"
+    out.mkdir(parents=True, exist_ok=True)
+    sizes = CycleConfig(given.days, users=given.users, explorers=given.users, trials=30)
+    found = cycle("bcq", world_named(given.world), given.world, config, sizes, out, _say)
+    held = {(r["method"], r["metric"], r["against"], r["setting"].get("day")): r for r in found}
+    arms = ("bcq-cycle", "bcq-frozen", "bo")
+    assert len(arms) == len(ARMS)
+    lines = [
+        "| day | dwell time: cycle | frozen | BO | cycle - BO | cycle - frozen | positive rate: cycle - BO |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for day in (*range(1, given.days + 1), None):
+        cells = [_figure(held[arm, "dwell_time", None, day], ".1f", False) for arm in arms]
+        cells += [_figure(held["bcq-cycle", "dwell_time", other, day], "+.2f") for other in ("bo", "bcq-frozen")]
+        cells.append(_figure(held["bcq-cycle", "positive_interaction_rate", "bo", day], "+.4f"))
+        lines.append(f"| {day or f'{sizes.keep + 1} to {given.days}'} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"{given.users} served users, the same of all arms; as many explorers; 1,000 updates a night, one seed.",
+    ]
+    _write(f"fuse-cycle-{name}", lines, command, found)
+
+
+def _figure(r: dict[str, Any], form: str, interval: bool = True) -> str:
+    if r["value"] is None:
+        return "refused" if "value" in r["metric"] else "-"
+    if r["low"] is None or not interval:
+        return format(r["value"], form)
+    return f"{r['value']:{form}} [{r['low']:{form}}, {r['high']:{form}}]"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _write(name: str, lines: list[str], command: str, records: Any = None) -> None:
+    text = "\n".join([*lines, "", made_by(command)]) + "\n"
+    (TABLES / f"{name}.md").write_text(text, encoding="utf-8")
+    if records is not None:
+        (TABLES / f"{name}.json").write_text(json.dumps(records) + "\n", encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

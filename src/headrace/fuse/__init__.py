@@ -1,0 +1,1 @@
+"""Fusion of many predictions into one ranking: BatchRL-MTF and its baselines."""

@@ -1,0 +1,255 @@
+"""Table 1: every method and variant on one world, by off-policy estimates and by the truth, cell by cell.
+
+A seed's course: Bayesian optimisation finds static weights by rollouts, as a product would have before any learning;
+users explore around them (mixed) and at random (for -re); every method learns on the first 90 % of the sessions; the
+estimators see the last 10 %; then all policies meet the same fresh users with the same luck. Each method's run is a
+folder, `cells/METHOD-SEED`; what is there and whole is not done again.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headrace.errors import UserError, unknown
+from headrace.evaluate.bootstrap import Interval
+from headrace.evaluate.results import Record, Source, aggregate, record
+from headrace.fuse import bo
+from headrace.fuse.acting import Fixed, WorldObjective, together, world_box
+from headrace.fuse.affinity import reward_weights
+from headrace.fuse.exploration import Exploration, balanced
+from headrace.fuse.method import Prepared, prepare
+from headrace.fuse.methods import METHODS, VARIANTS, load
+from headrace.fuse.policy import Act
+from headrace.fuse.replay import transitions
+from headrace.fuse.value import Worth, own_values, value
+from headrace.journeys.seams import Estimate, Floats
+from headrace.journeys.splits import Split, split
+from headrace.journeys.store import Journeys
+from headrace.learn import durable
+from headrace.learn.run import Run
+from headrace.ope.fitted import OnPolicy
+from headrace.ope.fqe import FQEConfig
+from headrace.ope.transitions import Transitions
+from headrace.simulate.calibrate import variants
+from headrace.simulate.feed_log import simulate_feed
+from headrace.simulate.feed_value import FeedValue
+from headrace.simulate.scenario import Scenario
+
+FRACTIONS = (0.9, 0.0, 0.1)  # of sessions in time: policies learn on the first, estimators on the last
+FIGURES = ("dwell_time", "positive_interaction_rate")
+EVALUATION, SEARCH = 500_000, 1_000_000  # first numbers of the users that policies are valued, and searched, on
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much is simulated and fitted."""
+
+    log_users: int = 2_000
+    log_days: int = 5
+    users: int = 2_000  # fresh ones, for the truth
+    days: int = 4
+    search_users: int = 300  # of each measurement of a search
+    search_days: int = 3
+    fqe_steps: int = 1_000
+    fqe_hidden: int = 32
+    fqe_ensemble: int = 2
+
+
+def world_named(name: str) -> Scenario:
+    """A scenario, or SCENARIO:VARIANT of what its log leaves open, such as  kuairand:long sessions ."""
+    base, colon, variant = name.partition(":")
+    scenario = Scenario.load(base)
+    if scenario.feed is None:
+        raise UserError(f"{base}: a world without a feed, and fusion ranks one; use feed or kuairand")
+    if not colon:
+        return scenario
+    known = variants(scenario)
+    if variant not in known:
+        raise unknown("variant", variant, known, base)
+    return known[variant]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A comparison under way, in `out`."""
+
+    scenario: Scenario
+    dataset: str
+    methods: tuple[str, ...]
+    preset: str
+    changes: dict[str, Any]  # of every method's config
+    sizes: Sizes
+    out: Path
+
+    def seed(self, seed: int, tell: Tell) -> list[Record]:
+        """Everything of one seed; the records of each method."""
+        done = self.out / f"seed-{seed}.json"
+        if done.is_file():
+            found: list[Record] = json.loads(done.read_text(encoding="utf-8"))
+            return found
+        base = self.base(seed, tell)
+        worths: dict[str, Worth] = {}
+        truths: dict[str, FeedValue] = {}
+        for kind in ("mixed", "random"):
+            names = [n for n in self.methods if (n == "bcq-re") == (kind == "random")]
+            if not names:
+                continue
+            tell(f"seed {seed}: a log of {kind} exploration")
+            ready, log, parts, config = self.log(kind, seed, base)
+            if kind == "mixed":
+                held, own = self.estimators(log, parts, ready, config)
+            acts: dict[str, Act] = {"bo": bo.static(ready.actions.scaled(base[None])[0])}
+            for name in names:
+                if name != "bo":
+                    tell(f"seed {seed}: {name}")
+                    acts[name] = self.method(name, seed, log, parts, ready)
+                on, theirs = (held, own) if kind == "mixed" else self.estimators(log, parts, ready, config)
+                worths[name] = self.worth(name, seed, acts[name], on, theirs, config)
+            tell(f"seed {seed}: the truth")
+            users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
+            values = together(
+                self.scenario, list(acts.values()), users, self.sizes.days, seed, ready.actions, ready.state
+            )
+            truths |= dict(zip(acts, values, strict=True))
+        records = self.records(seed, truths, worths)
+        durable.replace_text(done, json.dumps(records))
+        return records
+
+    def base(self, seed: int, tell: Tell) -> Floats:
+        """(K,) the static weights that Bayesian optimisation finds by rollouts."""
+        file = self.out / f"base-{seed}.json"
+        if not file.is_file():
+            tell(f"seed {seed}: Bayesian optimisation in the world")
+            space = world_box(self.scenario)
+            users = np.arange(SEARCH, SEARCH + self.sizes.search_users)
+            objective = WorldObjective(self.scenario, users, self.sizes.search_days, seed, space)
+            chosen, _, _ = bo.search(objective, space.size, self.config("bo", seed))
+            durable.replace_text(file, json.dumps(space.weights(chosen).tolist()))
+        return np.array(json.loads(file.read_text(encoding="utf-8")))
+
+    def log(self, kind: Any, seed: int, base: Floats) -> tuple[Prepared, Journeys, Split, FQEConfig]:
+        """The log of an exploration around the base, its split and what methods share."""
+        path, s = self.out / "logs" / f"{kind}-{seed}", self.sizes
+        exploration = Exploration(kind, seed=seed)
+        if not (path / "journeys.json").is_file():
+            acting = Fixed(base, world_box(self.scenario), exploration)
+            simulate_feed(self.scenario, s.log_users, s.log_days, acting, seed, path, lists="none")
+        log = Journeys(path)
+        parts = split(log, "time", seed, fractions=FRACTIONS)
+        rows = parts.rows("train")
+        if kind == "mixed":
+            rows = balanced(log, rows, exploration.is_random(log.users), seed)
+        fqe = FQEConfig(
+            hidden=(s.fqe_hidden,),
+            ensemble=s.fqe_ensemble,
+            most_steps=s.fqe_steps,
+            gamma=0.95,
+            seed=seed,
+            progress=False,
+        )
+        return prepare(log, rows, self.config("bcq", seed)), log, parts, fqe
+
+    def method(self, name: str, seed: int, log: Journeys, parts: Split, ready: Prepared) -> Act:
+        """What a variant does, fitted, or loaded where its cell is whole."""
+        folder = self.out / "cells" / f"{name}-{seed}"
+        kind = VARIANTS[name][0]
+        config = self.config(name, seed)
+        if (folder / "manifest.json").is_file() and "files" in Run.open(folder).manifest:
+            return load(Run.open(folder)).policy().of_states
+        method = METHODS[kind](config)
+        run = Run.create(folder, method.settings(), resume=True, data=log.fingerprint, split=parts.fingerprint)
+        own = ready
+        if config.emphasis != "none":
+            own = _emphasised(log, ready, config)
+        objective = None
+        if kind == "es":
+            users = np.arange(SEARCH, SEARCH + self.sizes.search_users // 2)
+            objective = WorldObjective(self.scenario, users, self.sizes.search_days, seed, ready.actions, ready.state)
+        method.fit(log, parts, run, progress=False, objective=objective, prepared=own)
+        run.seal()
+        return method.policy().of_states
+
+    def worth(
+        self, name: str, seed: int, act: Act, of: Transitions, own: dict[str, OnPolicy], config: FQEConfig
+    ) -> Worth:
+        """A variant's values by the log, kept beside its cell."""
+        file = self.out / "cells" / f"{name}-{seed}.json"
+        if file.is_file():
+            told = json.loads(file.read_text(encoding="utf-8"))
+            return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"], told["edge"])
+        found = value(act, of, config, own)
+        file.parent.mkdir(exist_ok=True)
+        durable.replace_text(file, json.dumps(asdict(found)))
+        return found
+
+    def config(self, name: str, seed: int) -> Any:
+        """The config of a variant: the preset's, what the comparison changes, what the variant is."""
+        kind, changes = VARIANTS[name]
+        of = METHODS[kind]
+        known = set(of.config_type.__dataclass_fields__)
+        given = {k: v for k, v in self.changes.items() if k in known}
+        return of.config_type(**{**of.presets[self.preset], **given, **changes, "seed": seed})
+
+    def estimators(
+        self, log: Journeys, parts: Split, ready: Prepared, config: FQEConfig
+    ) -> tuple[Transitions, dict[str, OnPolicy]]:
+        """The held-out sessions, and whether each estimator tells what the log's own policy brought on them."""
+        rows = parts.rows("test")
+        held = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
+        return held, own_values(held, config)
+
+    def records(self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth]) -> list[Record]:
+        """Values, and paired differences to Bayesian optimisation, absolute and as a share."""
+        source = Source(self.dataset, "time", seed=seed)
+        found = []
+        for name, truth in truths.items():
+            if name not in self.methods and name != "bo":
+                continue
+            for figure in FIGURES:
+                found.append(_told(source, name, figure, truth[figure]))
+                if name != "bo":
+                    found.append(_told(source, name, figure, truth.less(truths["bo"], figure), "bo"))
+                    share = truth.relative(truths["bo"], figure)
+                    found.append(_told(source, name, f"{figure}_gain", share))
+        for name, worth in worths.items():
+            found += [_told(source, name, metric, e) for metric, e in worth.estimates.items()]
+            for metric, figure_of in (("far_from_log", worth.far), ("action_size", worth.edge)):
+                found.append(record(source, name, metric, Interval(figure_of, None, None), 1))
+        return found
+
+
+def _emphasised(log: Journeys, ready: Prepared, config: Any) -> Prepared:
+    """The same with the reward of a variant."""
+    weights = reward_weights(ready.affinities, config.emphasis, config.emphasis_factor)
+    train = transitions(log, ready.rows, ready.states, ready.actions, weights)
+    return replace(ready, weights=weights, train=train)
+
+
+def _told(source: Source, name: str, metric: str, e: Estimate, against: str | None = None) -> Record:
+    return record(source, name, metric, Interval(e.value, e.low, e.high, e.refused), e.n, against)
+
+
+def compare(table: Table, seeds: int, tell: Tell) -> list[Record]:
+    """The records of every seed, and their means over the seeds."""
+    found = [r for seed in range(seeds) for r in table.seed(seed, tell)]
+    return found + [r for r in aggregate(found) if seeds > 1]
+
+
+def described(table: Table, seeds: int) -> dict[str, Any]:
+    """What config.json says of a comparison."""
+    return {
+        "command": "compare",
+        "room": "fuse",
+        "dataset": table.dataset,
+        "methods": list(table.methods),
+        "preset": table.preset,
+        "changes": table.changes,
+        "seeds": seeds,
+        "sizes": asdict(table.sizes),
+        "scenario_sha256": table.scenario.sha256,
+    }

@@ -1,0 +1,176 @@
+"""What the learners of fusion policies share: twin critics, target copies, batches, the state that resumes a fit.
+
+A method adds its networks and its `step`, which reads from the target to the update, and says what its policy does.
+
+B rows, S state features, K action coordinates.
+"""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from headrace.errors import UserError
+from headrace.fuse.actions import Form
+from headrace.fuse.fusion import Kind
+from headrace.fuse.replay import Batch, Replay
+from headrace.learn import updates
+from headrace.learn.checkpoint import State, join, part
+from headrace.learn.optimise import Optimiser, OptimiserConfig
+from headrace.ope.q_net import QNets
+
+Emphasis = Literal["none", "time", "integrity", "interaction"]
+
+
+@dataclass(frozen=True, slots=True)
+class FuseConfig:
+    """What every method of this room is told."""
+
+    reward_weights: dict[str, float] | None = None  # of the gains; None: fitted on the training part (affinity)
+    emphasis: Emphasis = "none"  # a group of behaviours whose weights count `emphasis_factor` times
+    emphasis_factor: float = 3.0
+    form: Form = "box"  # of the actions
+    fusion: Kind = "log-sum"
+    videos: int = 500  # the past that the state counts over
+    gamma: float = 0.95  # discount
+    hidden: tuple[int, ...] = (64, 64)  # widths of all networks
+    updates: int = 30_000
+    batch: int = 256
+    replay: int = 100_000  # transitions kept, the last ones
+    critic_rate: float = 1e-3  # learning rates
+    actor_rate: float = 3e-4
+    target_rate: float = 0.05  # share of the way that target networks follow
+    target_every: int = 10  # updates between two such moves
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("videos", "updates", "batch", "replay", "target_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"fuse config: {name} = {getattr(self, name)}, expected 1 or more; change it")
+        if not 0 <= self.gamma < 1:
+            raise UserError(f"fuse config: gamma = {self.gamma}, expected 0 or more and below 1; change it")
+        if not 0 < self.target_rate <= 1:
+            raise UserError(f"fuse config: target_rate = {self.target_rate}, expected above 0, at most 1; change it")
+
+
+PAPER = {  # Zhang et al. 2022, 4.2; widths are not printed
+    "updates": 300_000,
+    "critic_rate": 2e-4,
+    "actor_rate": 1e-4,
+    "hidden": (256, 256),
+}
+QUICK = {"updates": 3_000, "batch": 128, "target_every": 2}  # for benches on a busy machine
+TINY = {"updates": 40, "hidden": (16,), "batch": 32, "videos": 20}
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER, "quick": QUICK, "tiny": TINY}
+
+
+class Learner:
+    """Twin critics with their slow copy, and what a method adds with `add`."""
+
+    def __init__(self, replay: Replay, config: Any, seed: int | None = None):
+        self.replay, self.config = replay, config
+        self.states, self.size = replay.state.shape[1], replay.action.shape[1]  # S, K
+        self.nets: dict[str, nn.Module] = {}
+        self.optimisers: dict[str, Optimiser] = {}
+        self.updated = 0
+        chosen = config.seed if seed is None else seed
+        self.critic = self.new_critic(chosen)
+        self.critic_target = self.new_critic(chosen)
+        with torch.random.fork_rng([]):
+            torch.manual_seed(chosen)
+            self.build()
+        self.add("critic", self.critic, config.critic_rate)
+        self.nets["critic_target"] = self.critic_target
+
+    def new_critic(self, seed: int) -> QNets:
+        return QNets(2, self.states, self.size, self.config.hidden, seed)
+
+    def build(self) -> None:
+        """Make the method's own networks; torch's generator stands at the config's seed."""
+        raise NotImplementedError
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        """One update of all networks; the losses by name."""
+        raise NotImplementedError
+
+    def act(self, state: Tensor) -> Tensor:
+        """(B, S) -> (B, K) what the policy does, without noise."""
+        raise NotImplementedError
+
+    def add(self, name: str, net: nn.Module, rate: float) -> Any:
+        """Have a network optimised at this rate."""
+        self.nets[name] = net
+        self.optimisers[name] = Optimiser(net, OptimiserConfig(learning_rate=rate, weight_decay=0.0, clip=10.0))
+        return net
+
+    def q(self, state: Tensor, action: Tensor, target: bool = False) -> Tensor:
+        """Both critics: (B, S), (B, k, K) -> (2, B, k)."""
+        critic = self.critic_target if target else self.critic
+        out: Tensor = critic(state.expand(2, *state.shape), action.expand(2, *action.shape))
+        return out
+
+    def fit_critics(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of both critics towards `target` (B,); their loss and mean Q before it."""
+        q = self.q(batch.state, batch.action[:, None])[..., 0]  # (2, B)
+        loss = updates.fitted_q_loss(q, target)
+        self.optimisers["critic"].minimise(loss.sum())
+        return loss.detach().mean(), q.detach().mean()
+
+    def follow(self, *pairs: tuple[nn.Module, nn.Module]) -> None:
+        """Every `target_every` updates, move the target copies towards their networks."""
+        self.updated += 1
+        if self.updated % self.config.target_every == 0:
+            for slow, net in ((self.critic_target, self.critic), *pairs):
+                updates.soft_update(slow, net, self.config.target_rate)
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        return self.replay.batches(self.config.batch, min(500, self.config.updates), seed)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Q at the policy's actions and its spread over twins and states (figure 5), in the reward's unit."""
+        at = torch.arange(0, len(self.replay), max(1, len(self.replay) // 2_000))
+        state = self.replay.state[at]
+        action = self.act(state)
+        q = self.replay.scale * self.q(state, action[:, None])[..., 0]
+        logged = self.replay.scale * self.q(state, self.replay.action[at][:, None])[..., 0]
+        return {
+            "q": float(q.mean()),
+            "q_spread": float(q.std()),
+            "q_logged": float(logged.mean()),
+            "action_size": float(action.abs().mean()),
+        }
+
+    def state(self) -> State:
+        tensors = {name: net.state_dict() for name, net in self.nets.items()}
+        values: dict[str, Any] = {"updated": self.updated}
+        for name, optimiser in self.optimisers.items():
+            moments, counts = optimiser.state()
+            tensors[f"of-{name}"] = moments
+            values[name] = counts
+        return join(tensors), values
+
+    def load(self, state: State) -> None:
+        held, values = state
+        self.updated = values["updated"]
+        for name, net in self.nets.items():
+            net.load_state_dict(part(held, name))
+        for name, optimiser in self.optimisers.items():
+            optimiser.load((part(held, f"of-{name}"), values[name]))
+
+
+def copy_of(net: nn.Module) -> nn.Module:
+    """A target network: the same weights, no gradients."""
+    twin = copy.deepcopy(net)
+    for weight in twin.parameters():
+        weight.requires_grad_(False)
+    return twin
+
+
+def best_of(q: Tensor, actions: Tensor) -> Tensor:
+    """(B, k), (B, k, K) -> (B, K) the action of the largest Q."""
+    at = q.argmax(dim=1)
+    return actions[torch.arange(len(at)), at]

@@ -1,0 +1,204 @@
+"""A fusion method as train and compare see it: fit on journeys, save, load, give a policy.
+
+n rows, S state features, K weights.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from headrace.errors import UserError
+from headrace.fuse.actions import Actions
+from headrace.fuse.affinity import Affinity, affinity, reward_weights
+from headrace.fuse.fusion import Cells, Fusion, fusion_of
+from headrace.fuse.learner import PRESETS, FuseConfig, Learner
+from headrace.fuse.policy import Act, FusionPolicy, numpy_act
+from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
+from headrace.fuse.state import Floats32, State
+from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.splits import Split
+from headrace.journeys.store import Journeys
+from headrace.journeys.transforms import Transforms
+from headrace.learn.loop import LoopConfig, StageResult, fit_stage
+from headrace.learn.run import Run
+from headrace.learn.space import Space
+from headrace.ope.transitions import Transitions
+
+Objective = Callable[[Sequence[Act]], Floats]  # policies over states -> what each is worth
+CELL_ITEMS = 200_000  # candidates whose scores cells are fitted to, at most
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a log's training part gives every method: computed once where several are fitted."""
+
+    state: State
+    actions: Actions
+    weights: dict[str, float]  # of the reward
+    affinities: list[Affinity]
+    train: Transitions
+    rows: Integers
+    states: Floats32  # (n, S) of `rows`
+
+
+def prepare(journeys: Journeys, rows: Integers, config: FuseConfig) -> Prepared:
+    """State, actions, reward and transitions of training rows."""
+    state = State.fit(journeys, rows, config.videos)
+    states = state.of_rows(journeys, rows)
+    space = actions_of(journeys, config.form)
+    found: list[Affinity] = []
+    weights = config.reward_weights
+    if weights is None:
+        found = affinity(journeys, rows, states, seed=config.seed)
+        weights = reward_weights(found, config.emphasis, config.emphasis_factor)
+        if not weights:
+            raise UserError(
+                f"{journeys.path}: no behaviour is related to later time spent beyond doubt; "
+                "give reward weights, for example  --reward dwell_s:1,like:5"
+            )
+    return Prepared(state, space, weights, found, transitions(journeys, rows, states, space, weights), rows, states)
+
+
+class FuseMethod:
+    """A method whose learner is fitted by gradients; searches override `learn` and `restore`."""
+
+    name: ClassVar[str]
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    space: ClassVar[Space] = {"critic_rate": (1e-4, 2e-4, 5e-4, 1e-3), "gamma": (0.9, 0.95, 0.99)}
+    config_type: ClassVar[Any]
+    learner_type: ClassVar[type[Learner]]
+
+    def __init__(self, config: Any = None):
+        self.config = config or self.config_type()
+        self.state: State | None = None
+        self.actions: Actions | None = None
+        self.fusion: Fusion | None = None
+        self.weights: dict[str, float] = {}
+        self.act: Act | None = None
+        self.stage: StageResult | None = None
+
+    @property
+    def transforms(self) -> Transforms | None:
+        return None if self.state is None else self.state.transforms
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """The reward's gains and how much each counts, once fitted."""
+        return self.weights
+
+    def check(self, journeys: Journeys, split: Split | None = None) -> None:
+        """UserError names what the log lacks for a fusion policy."""
+        scores_of(journeys)
+        for name in self.config.reward_weights or {}:
+            journeys.schema.gain(name)
+
+    def settings(self) -> dict[str, Any]:
+        """What the run's config.json says of the method."""
+        return {"method": self.name, "config": dataclasses.asdict(self.config)}
+
+    def fit(
+        self,
+        journeys: Journeys,
+        split: Split,
+        run: Run | str | Path,
+        progress: bool = True,
+        objective: Objective | None = None,
+        prepared: Prepared | None = None,
+    ) -> "FuseMethod":
+        """Fit on the split's training rows and leave all in the run; `prepared` saves what methods share."""
+        self.check(journeys)
+        if not isinstance(run, Run):
+            run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
+        ready = prepare(journeys, split.rows("train"), self.config) if prepared is None else prepared
+        self.state, self.actions, self.weights = ready.state, ready.actions, ready.weights
+        names = scores_of(journeys)
+        scores = None
+        if self.config.fusion == "cells" and journeys.has(f"item/score/{names[0]}"):
+            every = [np.asarray(journeys.column(f"item/score/{n}")) for n in names]
+            step = -(-len(every[0]) // CELL_ITEMS)
+            scores = np.stack([column[::step].astype(np.float64) for column in every], axis=1)
+        self.fusion = fusion_of(self.config.fusion, len(names), scores=scores)
+        self.learn(ready, run, progress, objective)
+        ready.state.transforms.save(run.path / "transforms.json")
+        run.write_json(
+            "fusion.json",
+            {
+                "scores": names,
+                "state": ready.state.to_dict(),
+                "actions": dataclasses.asdict(ready.actions),
+                "reward_weights": self.weights,
+                "affinity": [dataclasses.asdict(a) for a in ready.affinities],
+                "cells": dataclasses.asdict(self.fusion) if isinstance(self.fusion, Cells) else None,
+                "states": int(ready.states.shape[1]),
+            },
+        )
+        return self
+
+    def learn(self, ready: Prepared, run: Run, progress: bool, objective: Objective | None) -> None:
+        """Fit the learner through the loop, and leave its weights as model.safetensors."""
+        config = self.config
+        learner = self.learner_type(Replay(ready.train, config.replay), config)
+        epochs = max(1, -(-config.updates // 500))
+        loop = LoopConfig(
+            epochs=epochs,
+            patience=None,
+            checkpoint_every_steps=min(2_000, max(1, config.updates // 4)),
+            log_every_steps=500,
+            seed=config.seed,
+            progress=progress,
+        )
+        self.stage = fit_stage(learner, run, "policy", loop)
+        run.write_weights("model.safetensors", learner.state()[0])
+        self.act = numpy_act(self._eval(learner).act)
+
+    def restore(self, run: Run, states: int) -> Act:
+        """What the policy does, from the weights of a run."""
+        nothing = torch.zeros(1, states), torch.zeros(1, len(self._space.low))
+        learner = self.learner_type(Replay.empty(*nothing), self.config)
+        held = run.read_weights("model.safetensors")
+        for name, net in learner.nets.items():
+            net.load_state_dict({k.removeprefix(f"{name}/"): v for k, v in held.items() if k.startswith(f"{name}/")})
+        return numpy_act(self._eval(learner).act)
+
+    @property
+    def _space(self) -> Actions:
+        assert self.actions is not None  # fitted or loaded
+        return self.actions
+
+    @staticmethod
+    def _eval(learner: Learner) -> Learner:
+        for net in learner.nets.values():
+            net.eval()
+        return learner
+
+    def policy(self) -> FusionPolicy:
+        """The fitted policy over histories."""
+        if self.state is None or self.actions is None or self.act is None:
+            raise UserError(f"{self.name} is not fitted; call fit, or load a run")
+        return FusionPolicy(self.state, self.actions, self.act)
+
+    @classmethod
+    def load(cls, run: Run) -> "FuseMethod":
+        """The method that a finished run holds."""
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in run.config["config"].items()}
+        method = cls(cls.config_type(**values))
+        told = run.read_json("fusion.json")
+        transforms = Transforms.load(run.path / "transforms.json")
+        method.state = State.from_dict(told["state"], transforms)
+        low, high, form = (told["actions"][k] for k in ("low", "high", "form"))
+        method.actions = Actions(tuple(low), tuple(high), form)
+        method.weights = told["reward_weights"]
+        method.fusion = _fusion(method.config.fusion, len(told["scores"]), told["cells"])
+        method.act = method.restore(run, told["states"])
+        return method
+
+
+def _fusion(kind: str, size: int, cells: dict[str, Any] | None) -> Fusion:
+    if cells is None:
+        return fusion_of(kind, size)
+    return Cells(*(tuple(tuple(row) for row in cells[name]) for name in ("knots", "heights")))

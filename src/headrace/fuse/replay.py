@@ -1,0 +1,149 @@
+"""A log's sessions as transitions, and the replay that learners draw from.
+
+An episode is a session. It is terminated where the user left, truncated where it was cut; both are columns of the log.
+Without them a session's last request is terminated, but for the user's last one in the log, after which more may come.
+
+n rows, S state features, K fusion weights, B rows of a batch.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headrace.errors import UserError
+from headrace.fuse.actions import Actions, Form
+from headrace.fuse.state import Floats32
+from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.statistics import gain_values
+from headrace.journeys.store import Journeys
+from headrace.ope.transitions import Transitions
+
+
+def lacking(journeys: Journeys) -> list[str]:
+    """What a decision log needs and this one does not hold, in words; propensities are needed for a value alone."""
+    lists = journeys.schema.candidates
+    scores = lists.scores if lists else ()
+    lacks = [] if lists else ["candidate lists"]
+    lacks += [] if scores else ["predicted scores"]
+    lacks += [] if scores and all(journeys.has(f"action/{name}") for name in scores) else ["fusion weights"]
+    lacks += [] if journeys.has("session") else ["sessions"]
+    return lacks + ([] if journeys.has("log_propensity") else ["propensities"])
+
+
+def scores_of(journeys: Journeys) -> tuple[str, ...]:
+    """The K scores that the log's fusion weights belong to; UserError names what a log without them lacks."""
+    lacks = lacking(journeys)
+    if lacks not in ([], ["propensities"]):
+        raise UserError(
+            f"{journeys.path}: the log lacks {', '.join(lacks)}; a fusion policy is learnt from a decision log that "
+            "holds them (docs/fuse.md), for example one of  headrace simulate feed --policy groups"
+        )
+    assert journeys.schema.candidates is not None
+    return journeys.schema.candidates.scores
+
+
+def actions_of(journeys: Journeys, form: Form = "box") -> Actions:
+    """The space of the log's fusion weights: its declared box, or the range of what was done."""
+    names = scores_of(journeys)
+
+    def edge(kind: str, of: str) -> tuple[float, ...]:
+        column = [journeys.column(f"{kind if journeys.has(f'{kind}/{n}') else 'action'}/{n}") for n in names]
+        return tuple(float(c.min() if of == "low" else c.max()) for c in column)
+
+    low, high = edge("low", "low"), edge("high", "high")
+    spread = [max(h - lo, 1e-6) for lo, h in zip(low, high, strict=True)]
+    return Actions(low, tuple(lo + s for lo, s in zip(low, spread, strict=True)), form)
+
+
+def logged_weights(journeys: Journeys, rows: Integers) -> Floats:
+    """(n, K) the fusion weights of these rows."""
+    return np.stack([journeys.column(f"action/{n}")[rows].astype(np.float64) for n in scores_of(journeys)], axis=1)
+
+
+def rewards(journeys: Journeys, rows: Integers, weights: dict[str, float]) -> Floats:
+    """(n,) sum_i w_i v_i of (2); a gain that is missing counts as nothing."""
+    total = np.zeros(len(rows))
+    for name, weight in weights.items():
+        total += weight * np.nan_to_num(gain_values(journeys.schema.gain(name), journeys.gain(name)[rows]))
+    return total
+
+
+def transitions(
+    journeys: Journeys, rows: Integers, state: Floats32, actions: Actions, reward_weights: dict[str, float]
+) -> Transitions:
+    """The rows' sessions as episodes; `rows` ascend, `state` (n, S) holds what stood before each."""
+    session, users = journeys.column("session")[rows], journeys.users_of(rows)
+    initial = np.append(True, (users[1:] != users[:-1]) | (session[1:] != session[:-1]) | (np.diff(rows) != 1))
+    last = np.append(initial[1:], True)
+    if journeys.has("terminated"):
+        terminated = last & (np.asarray(journeys.column("terminated")[rows]) > 0)
+    else:
+        terminated = last & (rows != journeys.offsets[users + 1] - 1)
+    following = np.full_like(state, np.nan)
+    following[:-1][~last[:-1]] = state[1:][~last[:-1]]
+    following[terminated] = 0.0
+    _, code = np.unique(users, return_inverse=True)
+    return Transitions(
+        state,
+        actions.scaled(logged_weights(journeys, rows)).astype(np.float32),
+        rewards(journeys, rows, reward_weights),
+        following,
+        terminated,
+        last & ~terminated,
+        initial,
+        code.astype(np.int64),
+        int(code.max()) + 1,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B transitions; rewards are in the replay's scale."""
+
+    state: Tensor  # (B, S)
+    action: Tensor  # (B, K) in [-1, 1]
+    reward: Tensor  # (B,)
+    next_state: Tensor  # (B, S)
+    terminated: Tensor  # (B,) bool
+
+
+class Replay:
+    """The last `size` transitions with a known next state; a fixed queue, as a daily refit fills it."""
+
+    def __init__(self, of: Transitions, size: int = 100_000):
+        """UserError where no row's next state is known."""
+        rows = np.flatnonzero(of.known_next())[-size:]
+        if not len(rows):
+            raise UserError("transitions: no row with a known next state to learn from; give more or longer sessions")
+        self.scale = float(of.reward[rows].std()) or 1.0
+        self.rows = rows
+        self.state = torch.from_numpy(np.ascontiguousarray(of.state[rows]))
+        self.action = torch.from_numpy(np.ascontiguousarray(of.action[rows]))
+        self.reward = torch.from_numpy((of.reward[rows] / self.scale).astype(np.float32))
+        self.next_state = torch.from_numpy(np.ascontiguousarray(of.next_state[rows]))
+        self.terminated = torch.from_numpy(of.terminated[rows])
+
+    @classmethod
+    def empty(cls, state: Tensor, action: Tensor) -> "Replay":
+        """One row of zeros of these widths, to build networks for loaded weights."""
+        one = np.ones(1, dtype=np.bool_)
+        zero = np.zeros(1)
+        shape = state.numpy(), action.numpy(), zero, state.numpy(), one, ~one, one, np.zeros(1, dtype=np.int64), 1
+        return cls(Transitions(*shape))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def at(self, rows: Tensor) -> Batch:
+        return Batch(
+            self.state[rows], self.action[rows], self.reward[rows], self.next_state[rows], self.terminated[rows]
+        )
+
+    def batches(self, size: int, count: int, seed: int) -> Iterator[Batch]:
+        """`count` batches drawn with replacement, a function of the seed."""
+        chance = torch.Generator().manual_seed(seed)
+        for _ in range(count):
+            yield self.at(torch.randint(len(self), (size,), generator=chance))

@@ -1,0 +1,115 @@
+"""What a fusion policy is worth by a log: fitted Q evaluation, plain and conservative, behind a gate.
+
+    value_fqe    plain
+    value_cfqe   conservative: Zhang et al. 2022 (9) to (11), corrected (ope/fqe.py)
+
+Three things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a behaviour policy
+whose own estimate misses its own return; and actions that the log never took, told by their distance.
+
+n rows, K weights.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from headrace.fuse.policy import Act
+from headrace.fuse.state import Floats32
+from headrace.journeys.seams import Estimate
+from headrace.ope import fqe
+from headrace.ope.fitted import OnPolicy, on_policy
+from headrace.ope.fqe import FQEConfig
+from headrace.ope.intervals import draw, estimate, refuse
+from headrace.ope.transitions import Choices, Transitions, choices
+
+ESTIMATORS = ("value_fqe", "value_cfqe")
+SAMPLE = 2_000  # actions between which distances are taken
+FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
+MOST_FAR = 0.2  # share of a policy's decisions that may be
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """A policy's values by estimator, per session, in the reward's unit; and its distance from the log."""
+
+    estimates: dict[str, Estimate]
+    far: float  # share of its decisions that the log never took
+    edge: float  # mean size of its actions in half widths: 1 is the box's edge
+
+
+def support(policy: Floats32, logged: Floats32, seed: int = 0) -> float:
+    """The share of the policy's actions (n, K) farther from every logged one than 99 % of the logged are themselves.
+
+    Distances are Euclidean in half widths, between samples of equal size.
+    """
+    rng = np.random.default_rng([seed, 6])
+    half = min(SAMPLE, len(logged) // 2)
+    order = rng.permutation(len(logged))
+    base, others = logged[order[:half]], logged[order[half : 2 * half]]
+    limit = float(np.quantile(cdist(others, base).min(axis=1), FAR))
+    asked = policy[rng.permutation(len(policy))[:half]]
+    return float((cdist(asked, base).min(axis=1) > limit + 1e-9).mean())
+
+
+def choices_of(act: Act, of: Transitions) -> Choices:
+    """What a certain policy does at every state and next state."""
+    here = act(of.state)
+    after = act(np.nan_to_num(of.next_state))
+    one = np.ones((len(of), 1), dtype=np.float32)
+    return choices((here[:, None], one), (after[:, None], one))
+
+
+def as_logged(of: Transitions) -> Choices:
+    """What the log's own policy did, seen once."""
+    after = np.concatenate([of.action[1:], of.action[-1:]])  # an episode's last one is never read
+    one = np.ones((len(of), 1), dtype=np.float32)
+    return choices((of.action[:, None], one), (after[:, None], one))
+
+
+def own_values(of: Transitions, config: FQEConfig, estimators: Sequence[str] = ESTIMATORS) -> dict[str, OnPolicy]:
+    """Whether each estimator tells the return of the policy that logged; the same for all policies on a log."""
+    logged = as_logged(of)
+    return {
+        name: on_policy(fqe.fit(of, logged, _config(name, config)), of, config.gamma, seed=config.seed)
+        for name in estimators
+    }
+
+
+def value(
+    act: Act,
+    of: Transitions,
+    config: FQEConfig,
+    own: dict[str, OnPolicy],
+    estimators: Sequence[str] = ESTIMATORS,
+) -> Worth:
+    """The value of a certain policy by transitions that it was not fitted on."""
+    asked = choices_of(act, of)
+    actions = act(of.state)
+    far, edge = support(actions, of.action, config.seed), float(np.abs(actions).mean())
+    found: dict[str, Estimate] = {}
+    for name in estimators:
+        fitted = fqe.fit(of, asked, _config(name, config))
+        alarm = fitted.alarm
+        if alarm is None and far > MOST_FAR:
+            alarm = f"{far:.0%} of its decisions lie where the log has none (at most {MOST_FAR:.0%} pass)"
+        o = own[name]
+        if alarm is None and not o.covers:
+            alarm = (
+                f"Q fitted for the policy that logged gives {o.estimated:.4g} a session where the log holds "
+                f"{o.observed:.4g}, the interval of the difference being {o.low:.3g} to {o.high:.3g}"
+            )
+        raw: dict[str, Any] = {"far": far, "q_logged": fitted.q_logged, "q_policy": fitted.q_policy}
+        if np.isfinite(fitted.value):
+            drawn = draw({"v": fitted.functional()}, of.groups, 1_000, config.seed)["v"]
+            made = estimate(drawn, len(of.starts))
+        else:
+            made = Estimate(None, None, None, len(of.starts), refused="the fit diverged")
+        found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), alarm)
+    return Worth(found, far, edge)
+
+
+def _config(name: str, config: FQEConfig) -> FQEConfig:
+    return replace(config, penalty="policy" if name == "value_cfqe" else "none")

@@ -1,0 +1,86 @@
+"""Reward weights find what foretells later time, and do not name what does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.errors import UserError
+from headrace.fuse.affinity import INTERACTION, Affinity, affinity, later_time, reward_weights
+from headrace.fuse.replay import scores_of, transitions
+from headrace.journeys.schema import Gain, LogSchema
+from headrace.journeys.store import Journeys, JourneysWriter
+
+HOUR = 3_600_000.0
+
+
+def log(path: Path, users: int = 400, steps: int = 6) -> Journeys:
+    """Requests an hour apart; a like is followed by 50 seconds in the next request, a share by nothing."""
+    rng = np.random.default_rng(0)
+    like, share = rng.random((users, steps)) < 0.3, rng.random((users, steps)) < 0.3
+    dwell = 20 + rng.normal(size=(users, steps))
+    dwell[:, 1:] += 50 * like[:, :-1]
+    gains = (Gain("dwell_s", "continuous"), Gain("like"), Gain("share"))
+    schema = LogSchema("small", user="user", time="time", gains=gains)
+    time = np.broadcast_to(np.arange(steps) * HOUR, (users, steps))
+    with JourneysWriter(path, schema) as writer:
+        writer.append(
+            np.arange(users),
+            np.full(users, steps),
+            {
+                "time": time.ravel().astype(float),
+                "gain/dwell_s": dwell.ravel(),
+                "gain/like": like.ravel().astype(np.int8),
+                "gain/share": share.ravel().astype(np.int8),
+            },
+        )
+        return writer.close()
+
+
+def test_later_time_is_summed_to_the_horizon_and_no_further(tmp_path: Path):
+    journeys = log(tmp_path / "j", users=3)
+    found, whole = later_time(journeys, np.arange(6), "dwell_s", 2 * HOUR)
+    dwell = journeys.gain("dwell_s")[:6]
+    assert np.allclose(found, [dwell[i : i + 3].sum() for i in range(6)])
+    assert whole.tolist() == [True] * 4 + [False] * 2  # the log ends before the last two horizons do
+
+
+def test_a_like_is_worth_the_seconds_that_follow_it_and_a_share_nothing(tmp_path: Path):
+    journeys = log(tmp_path / "j", users=2_000)
+    rows = np.arange(journeys.n_steps)
+    found = {a.name: a for a in affinity(journeys, rows, np.zeros((len(rows), 1), np.float32), horizon_s=2 * 3600)}
+    like = found["like"]
+    assert abs(like.weight - 50) < 2.5 and like.low < like.weight < like.high < like.low + 6
+    assert found["share"].low < 0 < found["share"].high
+    assert set(reward_weights(list(found.values()))) == {"dwell_s", "like"}
+
+
+def test_an_emphasis_multiplies_its_group_and_takes_no_weight_below_zero():
+    found = [Affinity("dwell_s", 1.0, 0.9, 1.1, 10), Affinity("like", 4.0, -1, 9, 10), Affinity("share", -3, -9, 3, 10)]
+    assert reward_weights(found) == {"dwell_s": 1.0}
+    assert reward_weights(found, "interaction", 3.0) == {"dwell_s": 1.0, "like": 12.0}
+    assert reward_weights(found, "time", 3.0) == {"dwell_s": 3.0}
+    assert "like" in INTERACTION
+
+
+def test_a_log_without_weights_or_lists_is_told_what_it_lacks(tmp_path: Path):
+    journeys = log(tmp_path / "j", users=3)
+    with pytest.raises(UserError, match="candidate lists, predicted scores, fusion weights, sessions, propensities"):
+        scores_of(journeys)
+
+
+def test_episodes_end_where_sessions_do(tmp_path: Path):
+    from feed_logs import feed_log
+
+    from headrace.fuse.replay import actions_of
+
+    journeys = feed_log(tmp_path / "j", users=20, days=2)
+    rows = np.arange(journeys.n_steps)
+    state = np.arange(len(rows), dtype=np.float32)[:, None]
+    of = transitions(journeys, rows, state, actions_of(journeys), {"dwell_s": 1.0})
+    assert np.array_equal(of.terminated, np.asarray(journeys.column("terminated")) > 0)
+    assert np.array_equal(of.truncated, (np.asarray(journeys.column("truncated")) > 0) & ~of.terminated)
+    inside = ~(of.terminated | of.truncated)
+    assert np.array_equal(of.next_state[inside, 0], state[inside, 0] + 1)
+    assert np.isnan(of.next_state[of.truncated]).all()
+    assert np.allclose(of.reward, journeys.gain("dwell_s"))

@@ -1,0 +1,132 @@
+"""train, rank, evaluate, compare fuse and cycle as a user calls them; a decision log alone, the world not imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from feed_logs import feed_log
+
+from headrace.cli import run
+from headrace.evaluate.results import KEYS
+from headrace.journeys.export import export
+from headrace.journeys.prepare import prepare
+from headrace.journeys.store import Journeys
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+TINY = ("--preset", "tiny", "--reward", "dwell_s:1,like:5")
+
+
+def call(*words: object) -> int:
+    return run([str(word) for word in words])
+
+
+@pytest.fixture(scope="module")
+def decisions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A decision log as parquet, its schema beside."""
+    folder = tmp_path_factory.mktemp("decisions")
+    export(feed_log(folder / "j", users=80, days=3, lists="all"), folder / "log")
+    return folder / "log"
+
+
+def test_an_exported_log_comes_back_with_its_actions_lists_and_propensities(decisions: Path, tmp_path: Path):
+    there = Journeys(decisions.parent / "j")
+    back = prepare(decisions / "log.parquet", "headrace", tmp_path / "j")
+    assert np.array_equal(back.users, there.users)
+    for name in ("time", "gain/dwell_s", "log_propensity", "terminated", "truncated", "item/id", "item/position"):
+        assert np.array_equal(np.asarray(back.column(name)), np.asarray(there.column(name))), name
+    ours, theirs = back.schema.candidates, there.schema.candidates
+    for mine, yours in zip(ours.scores, theirs.scores, strict=True):
+        assert np.array_equal(back.column(f"action/{mine}"), there.column(f"action/{yours}"))
+        assert np.allclose(back.column(f"item/score/{mine}"), there.column(f"item/score/{yours}"))
+
+
+def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(decisions: Path, tmp_path: Path):
+    words = [
+        ["train", "td3-bc", "--data", str(decisions / "log.parquet"), "--schema", "headrace", "--out", "run", *TINY],
+        ["rank", "run", "--data", "run-journeys", "--out", "ranked.parquet", "--k", "3"],
+    ]
+    code = (
+        "import sys\nfrom headrace.cli import run\n"
+        f"assert [run(words) for words in {words!r}] == [0, 0]\n"
+        "assert not [m for m in sys.modules if m.startswith('headrace.simulate')], 'the world was imported'\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ranked = pl.read_parquet(tmp_path / "ranked.parquet")
+    journeys = Journeys(tmp_path / "run-journeys")
+    assert ranked.height == 3 * journeys.n_steps
+    assert ranked["rank"].to_list()[:3] == [1, 2, 3]
+    assert call("evaluate", tmp_path / "run", "--out", tmp_path / "value") == 0
+    records = json.loads((tmp_path / "value" / "results.json").read_text())
+    assert {tuple(r) for r in records} == {KEYS}
+    assert {"value_fqe", "value_cfqe"} <= {r["metric"] for r in records if r["method"] == "td3-bc"}
+    assert all((r["value"] is None) == (r["refused"] is not None) for r in records)
+
+
+def test_a_log_without_lists_is_refused_with_what_it_lacks(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert call("train", "bcq", "--data", shared_data / "kuairand_random", "--out", tmp_path / "run", *TINY) == 2
+    told = capsys.readouterr().err
+    assert "candidate lists, predicted scores, fusion weights" in told.splitlines()[-1]
+
+
+def test_mistakes_leave_as_one_line(decisions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    wrong = (
+        ("train", "bcqq", "--data", decisions, "--out", tmp_path / "x"),
+        ("train", "bcq", "--data", decisions, "--out", tmp_path / "x", "--set", "roh=.1"),
+        ("compare", "fuse", "--data", "feed", "--out", tmp_path / "x", "--methods", "bcq,td4"),
+        ("compare", "fuse", "--data", "kuairand:long", "--out", tmp_path / "x"),
+        ("compare", "fuse", "--data", "feed", "--out", tmp_path / "x", "--set", "upates=3"),
+        ("cycle", "bcqq", "--world", "feed", "--out", tmp_path / "x"),
+    )
+    for words in wrong:
+        assert call(*words) == 2, words
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and ("did you mean" in err or "Known" in err), err
+
+
+SMALL = (
+    "--preset", "tiny", "--set", "trials=4", "first=3", "proposals=50", "log_users=60", "log_days=3", "users=20",
+    "days=2", "search_users=10", "search_days=1", "fqe_steps=60", "fqe_hidden=8", "generations=1", "members=4",
+)  # fmt: skip
+
+
+def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_path: Path):
+    words = ("compare", "fuse", "--data", "feed", "--methods", "bo,bcq,bcq-re", "--seeds", "1", *SMALL)
+    assert call(*words, "--out", tmp_path / "a") == 0
+    records = json.loads((tmp_path / "a" / "results.json").read_text())
+    assert {tuple(r) for r in records} == {KEYS}
+    found = {(r["method"], r["metric"], r["against"]) for r in records}
+    for method in ("bcq", "bcq-re"):
+        assert {(method, "dwell_time", "bo"), (method, "value_cfqe", None)} <= found
+    assert ("bo", "dwell_time", None) in found
+    first = (tmp_path / "a" / "results.json").read_bytes()
+    cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"
+    made = cell.stat().st_mtime_ns
+    (tmp_path / "a" / "seed-0.json").unlink()  # a kill after the cells
+    assert call(*words, "--out", tmp_path / "a") == 0
+    assert (tmp_path / "a" / "results.json").read_bytes() == first
+    assert cell.stat().st_mtime_ns == made
+
+
+def test_the_cycle_serves_three_arms_and_goes_on_after_a_stop(tmp_path: Path):
+    words = ("cycle", "td3-bc", "--world", "feed", "--days", "4", "--keep", "2", "--users", "15", "--explorers", "40")
+    words = (*words, "--preset", "tiny", "--set", "trials=12", "reward_weights=dwell_s:1")
+    assert call(*words, "--out", tmp_path / "c") == 0
+    records = json.loads((tmp_path / "c" / "results.json").read_text())
+    days = {r["setting"].get("day") for r in records}
+    assert days == {None, 1, 2, 3, 4}
+    told = {(r["method"], r["against"]) for r in records}
+    assert {("td3-bc-cycle", "bo"), ("td3-bc-cycle", "td3-bc-frozen"), ("bo", None)} <= told
+    same = [r for r in records if r["setting"].get("day") in (1, 2) and r["against"] is not None]
+    assert all(r["value"] == 0 for r in same)  # before the first night with a policy all arms are one
+    first = (tmp_path / "c" / "results.json").read_bytes()
+    assert call(*words, "--out", tmp_path / "c") == 0
+    assert (tmp_path / "c" / "results.json").read_bytes() == first

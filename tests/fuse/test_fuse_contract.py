@@ -1,0 +1,95 @@
+"""Every method: fit, save, load, act the same; the same seed, the same weights; a kill and resume, the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from feed_logs import feed_log
+
+from headrace.fuse.method import Prepared, prepare
+from headrace.fuse.methods import METHODS, load
+from headrace.journeys.splits import Split, split
+from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Journeys:
+    return feed_log(tmp_path_factory.mktemp("log") / "j")
+
+
+@pytest.fixture(scope="module")
+def parts(log: Journeys) -> Split:
+    return split(log, "time", 0, fractions=(0.9, 0.0, 0.1))
+
+
+def tiny(name: str) -> object:
+    return METHODS[name].config_type(**METHODS[name].presets["tiny"], reward_weights={"dwell_s": 1.0, "like": 5.0})
+
+
+@pytest.fixture(scope="module")
+def ready(log: Journeys, parts: Split) -> Prepared:
+    return prepare(log, parts.rows("train"), tiny("bcq"))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_loads_as_it_was_fitted_and_the_same_seed_gives_the_same(
+    name: str, log: Journeys, parts: Split, ready: Prepared, tmp_path: Path
+):
+    fitted = [
+        METHODS[name](tiny(name)).fit(log, parts, tmp_path / f"{i}", progress=False, prepared=ready) for i in (0, 1)
+    ]
+    loaded = load(Run.open(tmp_path / "0"))
+    actions = [m.policy().of_states(ready.states[:50]) for m in (*fitted, loaded)]
+    assert np.array_equal(actions[0], actions[1]) and np.array_equal(actions[0], actions[2])
+    assert np.abs(actions[0]).max() <= 1.0
+    files = [(tmp_path / f"{i}" / "model.safetensors").read_bytes() for i in (0, 1)]
+    assert files[0] == files[1]
+    weights = loaded.policy().weights(log.histories(np.arange(20), loaded.policy().state.steps))
+    assert (weights >= np.array(loaded.actions.low)).all() and (weights <= np.array(loaded.actions.high)).all()
+
+
+@pytest.mark.parametrize("form", ["unit", "box"])
+@pytest.mark.parametrize("fusion", ["log-sum", "weighted"])
+def test_forms_of_actions_and_fusions_are_kept_by_the_run(
+    form: str, fusion: str, log: Journeys, parts: Split, tmp_path: Path
+):
+    config = METHODS["td3"].config_type(
+        **METHODS["td3"].presets["tiny"], reward_weights={"dwell_s": 1.0}, form=form, fusion=fusion
+    )
+    METHODS["td3"](config).fit(log, parts, tmp_path / "run", progress=False)
+    found = load(Run.open(tmp_path / "run"))
+    weights = found.policy().weights_of(found.policy().state.of_rows(log, np.arange(10)))
+    assert found.config == config
+    assert form == "box" or np.allclose(np.linalg.norm(weights, axis=1), 1.0)
+
+
+def test_a_fit_that_is_killed_and_resumed_ends_in_the_same_bits(log: Journeys, tmp_path: Path):
+    words = ["train", "bcq", "--data", str(log.path), "--preset", "tiny", "--reward", "dwell_s"]
+    words += ["--set", "updates=240", "samples=2"]
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+
+    def start(out: Path, *more: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "headrace.cli", *words, "--out", str(out), *more]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+
+    assert start(tmp_path / "whole").wait() == 0
+    process = start(tmp_path / "run")
+    saved = tmp_path / "run" / "checkpoints" / "policy" / "last.json"
+    while process.poll() is None and not (saved.exists() and '"step": 60,' in saved.read_text()):
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert start(tmp_path / "run", "--resume").wait() == 0
+    for name in ("model.safetensors", "fusion.json", "metrics.jsonl"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    lines_of = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"q", "q_spread"} <= {line["metric"] for line in lines_of}

@@ -38,7 +38,6 @@ PARTS = (
     ["fuse.py", "figures"],
     ["fuse.py", "sweeps"],
     ["fuse.py", "cycle", "--world", "kuairand"],
-    ["fuse_d3rlpy.py", "--out", "docs/tables/fuse-d3rlpy.md"],
     ["world_bounds.py"],
     ["world_pictures.py"],
     ["tables.py"],

@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("--protocol", default=None, help="default: time; criteo, which has no clock: users")
     parser.add_argument("--floors", nargs="*", default=["prior", "lightgbm"])
     parser.add_argument("--methods", nargs="*", default=None)
+    parser.add_argument("--pairs", nargs="*", default=[], help="also the mean of two seeds' chances of these methods")
     parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
     parser.add_argument("--name", default=None, help="of the table; default: the part")
     parser.add_argument("--out", type=Path, default=TABLES)
@@ -98,6 +99,10 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
         if method.stage is not None:
             steps[cell.method] = method.stage.steps
         print(f"{cell.folder.name}: {sum(spent.values()):.0f} s", file=sys.stderr, flush=True)
+    for pair in given.pairs:
+        for seed in range(given.seeds):
+            two = found[pair, seed], found[pair, (seed + 1) % given.seeds]
+            found[f"{pair}-two-seeds", seed] = np.mean(two, axis=0)
     scored = comparing.predictions(found, journeys, split, prepared, "test", given.floors)
     source = Source(journeys.schema.name, split.protocol)
     records, p_values = comparing.compare(source, scored, comparing.rivals if not settings else own_controls(more))
@@ -112,7 +117,8 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     text = [f"Sessions. Train: {lengths(train, rule).sentence}. Test: {lengths(test, rule).sentence}."]
     for task in tasks:
         text.append(results(records, task))
-    for method in [m for m in names if not settings and (m == "ple" or m.startswith("rmtl-"))]:
+    told_of = ("ple", *(f"{pair}-two-seeds" for pair in given.pairs), *(n for n in names if n.startswith("rmtl-")))
+    for method in told_of if not settings else ():
         text.append(differences(records, p_values, method, tasks))
     for control in ("constant", "its own critics") if settings else ():
         text.append(by_setting(records, settings, control, tasks))

@@ -1,6 +1,7 @@
 """RMTL and its backbones: repeatable, reloadable, what is there is learnt and nothing else; controls of equal steps."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -175,6 +176,15 @@ def test_critics_of_another_run_are_taken_and_those_of_other_data_refused(log: J
     elsewhere = Split("users", 1, None, {**split.parts, "train": split.parts["test"]}, ("time",), fingerprint="other")
     with pytest.raises(UserError, match="other features"):
         tiny(critics_from=str(tmp_path / "mmoe")).fit(log, elsewhere, tmp_path / "no", progress=False)
+
+
+def test_critics_of_a_run_written_before_features_had_a_new_field_are_taken(log: Journeys, tmp_path: Path):
+    split = by_users(log)
+    tiny().fit(log, split, tmp_path / "old", progress=False)
+    file = tmp_path / "old" / "transforms.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "grown"}))
+    tiny(critics_from=str(tmp_path / "old")).fit(log, split, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "checkpoints" / "critics").exists()
 
 
 def test_names_of_variants_are_told_apart():

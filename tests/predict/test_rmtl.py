@@ -218,6 +218,7 @@ def fit_in_a_process(log: Journeys, out: Path, critics: str) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(log.path), str(out), critics], env=environment)
 
 
+@pytest.mark.slow  # five processes; a kill in the midst of a comparison is among the quick ones
 def test_a_fit_that_is_killed_in_each_stage_ends_in_the_same_bits(log: Journeys, tmp_path: Path):
     critics = "joint"  # the fullest state: model, critics and both targets in stage C
     assert fit_in_a_process(log, tmp_path / "whole", critics).wait() == 0

@@ -40,6 +40,7 @@ PARTS = (
     ["rmtl.py", "transfer", "--share", "0.25", "--seeds", "2"],
     ["rmtl.py", "retailrocket"],
     ["rmtl.py", "criteo", "--seeds", "2"],
+    ["rmtl_omega.py"],
     ["rmtl_rechub.py", "--out", "docs/tables/rmtl-rechub.md"],
     ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],
     ["plan.py"],

@@ -3,7 +3,8 @@
     python bench/rmtl.py PART [--data FOLDER] [--share .25] [--seeds 5] [--cells FOLDER] [--set key=value ...]
 
 PART: kuairand (all variants), controls (three of PLE), feed (the long sessions of the world), sweeps (lambda and the
-soft update), transfer (critics of another backbone), retailrocket, criteo. Each leaves docs/tables/rmtl-PART.{json,md}.
+soft update), transfer (critics of another backbone), retailrocket (views, and whether the item is put into the cart
+and bought within a day), criteo. Each leaves docs/tables/rmtl-PART.{json,md}.
 `--share` is the share of users, drawn by a hash of their ids. `--cells` keeps the trainings, so that a bench that was
 stopped goes on.
 """
@@ -14,17 +15,19 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 from made_by import made_by
 
 from headrace.cli.settings import configure
 from headrace.evaluate.results import Record, Source, save
 from headrace.journeys.exposures import exposures
 from headrace.journeys.prepare import prepare as prepare_log
+from headrace.journeys.schema import Feature, Gain, LogSchema
 from headrace.journeys.splits import uniform_of_users
 from headrace.journeys.store import Journeys, subset
 from headrace.predict import comparing
@@ -48,6 +51,7 @@ METHODS = {
     "criteo": ("single", "esmm", "ple", "ple-constant", "rmtl-ple"),
 }
 PROTOCOL = {"criteo": "users"}
+TASKS = {"retailrocket": ("tasks=ctr=addtocart|transaction,ctcvr=transaction",)}
 LAMBDAS, RATES = (0.1, 0.3, 0.7, 1.5, 3.0), (0.02, 0.2, 0.5, 1.0)
 SHOWN = ("auc", "log_loss", "session_log_loss", "ece")
 HEAD = {"auc": "AUC", "log_loss": "log loss", "session_log_loss": "session log loss", "ece": "calibration error"}
@@ -61,8 +65,10 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=600, help="of the world's feed")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--cells", type=Path, default=None)
+    parser.add_argument("--protocol", default=None, help="default: time; criteo, which has no clock: users")
     parser.add_argument("--floors", nargs="*", default=["prior", "lightgbm"])
     parser.add_argument("--methods", nargs="*", default=None)
+    parser.add_argument("--pairs", nargs="*", default=[], help="also the mean of two seeds' chances of these methods")
     parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
     parser.add_argument("--name", default=None, help="of the table; default: the part")
     parser.add_argument("--out", type=Path, default=TABLES)
@@ -77,8 +83,8 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     """Fit the part's cells, score them, write the table."""
     started = time.perf_counter()
     journeys = log_of(given, scratch)
-    split = journeys.split(PROTOCOL.get(given.part, "time"), 0)
-    base = configure("rmtl", RMTLConfig, PRESETS, "default", tuple(given.set))
+    split = journeys.split(given.protocol or PROTOCOL.get(given.part, "time"), 0)
+    base = configure("rmtl", RMTLConfig, PRESETS, "default", (*TASKS.get(given.part, ()), *given.set))
     prepared = prepare(journeys, split, base, ("test",))
     more, settings = variants(given.part, folder)
     names = tuple(given.methods or METHODS.get(given.part, tuple(more)))
@@ -93,10 +99,13 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
         if method.stage is not None:
             steps[cell.method] = method.stage.steps
         print(f"{cell.folder.name}: {sum(spent.values()):.0f} s", file=sys.stderr, flush=True)
+    for pair in given.pairs:
+        for seed in range(given.seeds):
+            two = found[pair, seed], found[pair, (seed + 1) % given.seeds]
+            found[f"{pair}-two-seeds", seed] = np.mean(two, axis=0)
     scored = comparing.predictions(found, journeys, split, prepared, "test", given.floors)
     source = Source(journeys.schema.name, split.protocol)
-    against = comparing.rivals if not settings else lambda m, names: [n for n in names if m != n and n in BASES]
-    records, p_values = comparing.compare(source, scored, against)
+    records, p_values = comparing.compare(source, scored, comparing.rivals if not settings else own_controls(more))
     name = f"rmtl-{given.name or given.part}"
     told = [r | {"setting": settings.get(r["method"], ({}, r["method"]))[0]} for r in records]
     told = [r | {"method": settings.get(r["method"], ({}, r["method"]))[1]} for r in told]
@@ -108,8 +117,11 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     text = [f"Sessions. Train: {lengths(train, rule).sentence}. Test: {lengths(test, rule).sentence}."]
     for task in tasks:
         text.append(results(records, task))
-    for method in [m for m in names if m == "ple" or m.startswith("rmtl-") or settings]:
+    told_of = ("ple", *(f"{pair}-two-seeds" for pair in given.pairs), *(n for n in names if n.startswith("rmtl-")))
+    for method in told_of if not settings else ():
         text.append(differences(records, p_values, method, tasks))
+    for control in ("constant", "its own critics") if settings else ():
+        text.append(by_setting(records, settings, control, tasks))
     text += charts(given.part, told, given.out, name)
     words, hidden = (
         sys.argv[1:],
@@ -132,10 +144,9 @@ def log_of(given: argparse.Namespace, scratch: Path) -> Journeys:
         scenario = Scenario.load("feed")
         log = simulate_feed(scenario, given.users, None, "explore", 0, scratch / "feed", lists="shown")
         return exposures(log, scratch / "items")
-    sources = {
-        "retailrocket": ("retailrocket/events_sample.parquet", "retailrocket"),
-        "criteo": ("criteo_attribution/criteo_sequence.parquet", "criteo-attribution-sample"),
-    }
+    if given.part == "retailrocket":
+        return views(given.data / "retailrocket" / "events_sample.parquet", scratch)
+    sources = {"criteo": ("criteo_attribution/criteo_sequence.parquet", "criteo-attribution-sample")}
     path, schema = sources.get(given.part, ("kuairand_pure", "kuairand-pure"))
     journeys = prepare_log(given.data / path, schema, scratch / "journeys")
     if given.share < 1:
@@ -144,7 +155,37 @@ def log_of(given: argparse.Namespace, scratch: Path) -> Journeys:
     return journeys
 
 
-BASES = ("ple-constant", "esmm-constant", "mmoe-constant", "lightgbm")
+DAY_MS = 86_400_000
+VIEWS = LogSchema(
+    name="retailrocket-views",
+    user="visitorid",
+    time="timestamp",
+    time_unit="ms",
+    features=(Feature("itemid", "categorical", "after"),),
+    gains=(Gain("addtocart", known="at:addtocart_at"), Gain("transaction", known="at:transaction_at")),
+    label_window_s=DAY_MS / 1000,
+)
+
+
+def views(events: Path, scratch: Path) -> Journeys:
+    """RetailRocket's views, and whether the visitor then put the item into the cart, or bought it, within a day.
+
+    Not every event a row with its kind as the label: that a cart's row exists, seconds behind the view of the same
+    item, is itself the outcome.
+    """
+    log = pl.read_parquet(events).sort("timestamp")
+    key = ["visitorid", "itemid"]
+    found = log.filter(pl.col("event") == "view").select("timestamp", *key)
+    for gain in ("addtocart", "transaction"):
+        then = log.filter(pl.col("event") == gain).select("timestamp", *key, pl.col("timestamp").alias(f"{gain}_at"))
+        found = found.join_asof(
+            then, on="timestamp", by=key, strategy="forward", tolerance=DAY_MS, check_sortedness=False
+        ).with_columns(
+            pl.col(f"{gain}_at").is_not_null().alias(gain),
+            pl.col(f"{gain}_at").fill_null(pl.col("timestamp") + DAY_MS),
+        )
+    found.write_parquet(scratch / "views.parquet")
+    return prepare_log(scratch / "views.parquet", VIEWS, scratch / "journeys")
 
 
 def variants(part: str, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[str, tuple[dict[str, Any], str]]]:
@@ -177,6 +218,48 @@ def variants(part: str, folder: Path) -> tuple[dict[str, dict[str, Any]], dict[s
     return more, settings
 
 
+def own_controls(more: Mapping[str, Mapping[str, Any]]) -> Callable[[str, Sequence[str]], list[str]]:
+    """What a variant of some setting is compared with: the constant control of its backbone, RMTL with its critics."""
+
+    def against(method: str, names: Sequence[str]) -> list[str]:
+        change = more.get(method, {})
+        if change.get("weights", "rl") != "rl" or "backbone" not in change:
+            return []
+        wanted = f"{change['backbone']}-constant", f"rmtl-{change['backbone']}"
+        return [name for name in wanted if name in names and name != method]
+
+    return against
+
+
+def by_setting(
+    records: Sequence[Record],
+    settings: Mapping[str, tuple[Mapping[str, Any], str]],
+    control: str,
+    tasks: Sequence[str],
+) -> str:
+    """Each setting's paired differences from one control; bold where the interval excludes zero."""
+    suffix = "-constant" if control == "constant" else ""
+    mine = [r for r in records if r["against"] is not None and r["method"] in settings and r["seed"] is None]
+    mine = [r for r in mine if r["against"].endswith("-constant") == bool(suffix)]
+    if not mine:
+        return ""
+    columns = [f"{t}/{m}" for t in tasks for m in ("auc", "log_loss")]
+    names = [f"{c.partition('/')[0]} {HEAD[c.partition('/')[2]]}" for c in columns]
+    lines = [f"| minus {control} | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
+    for method in dict.fromkeys(r["method"] for r in mine):
+        of = {r["metric"]: r for r in mine if r["method"] == method}
+        setting, words = settings[method]
+        told = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in setting.items())
+        cells = [f"**{figure(of[c], 4, True)}**" if sure(of[c]) else figure(of[c], 4, True) for c in columns]
+        lines.append(f"| {method_words(words)}, {told} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n\nBold: the interval excludes zero, not adjusted for the number of rows."
+
+
+def sure(r: Record) -> bool:
+    """Whether a difference's interval excludes zero."""
+    return r["low"] is not None and (r["low"] > 0 or r["high"] < 0)
+
+
 def results(records: Sequence[Record], task: str) -> str:
     """A task's figures, methods down."""
     mine = [r for r in records if r["seed"] is None and r["against"] is None and r["metric"].startswith(f"{task}/")]
@@ -203,9 +286,8 @@ def differences(records: Sequence[Record], p_values: dict[Any, float], method: s
         cells = []
         for c in columns:
             text = figure(of[c], 4, True)
-            sure = of[c]["low"] is not None and (of[c]["low"] > 0 or of[c]["high"] < 0)
             p = p_values.get((c, method, other), 1.0)
-            cells.append(f"**{text}** (p {p:.3f})" if sure else text)
+            cells.append(f"**{text}** (p {p:.3f})" if sure(of[c]) else text)
         lines.append(f"| {method_words(other)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n\nBold: the interval excludes zero; p after Holm over the rows of its column."
 
@@ -219,17 +301,22 @@ def figure(r: Record, digits: int, sign: bool = False) -> str:
 
 
 def charts(part: str, records: Sequence[Record], out: Path, name: str) -> list[str]:
-    """The sweeps' charts, written beside the table."""
+    """The sweeps' charts, written beside the table: what each setting adds to the constant control."""
     if part != "sweeps":
         return []
     lines = []
     for key in ("lambda", "soft_update"):
-        held = [r for r in records if r["against"] is None and r["seed"] is None and set(r["setting"]) == {key}]
+        held = [
+            r for r in records if r["against"] == "ple-constant" and r["seed"] is None and set(r["setting"]) == {key}
+        ]
         for metric in ("ctr/auc", "ctcvr/auc"):
-            drawn = [r for r in held if r["metric"] == metric]
-            file = f"{name}-{key}-{metric.partition('/')[0]}.svg"
-            figures.save(figures.sweep(drawn, metric, key), out / file)
-            lines.append(f"![{metric} by {key}](tables/{file})")
+            task = metric.partition("/")[0]
+            drawn = [r | {"against": None} for r in held if r["metric"] == metric]
+            chart = figures.sweep(drawn, metric, key)
+            chart.title.text = f"AUC of {task} minus the constant control"
+            file = f"{name}-{key}-{task}.svg"
+            figures.save(chart, out / file)
+            lines.append(f"![AUC of {task} minus the constant control, by {key}](tables/{file})")
     return [" ".join(lines)]
 
 

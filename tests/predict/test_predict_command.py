@@ -99,8 +99,7 @@ def test_a_comparison_that_is_killed_goes_on_to_the_same_results(journeys: Path,
         "--floors",
         "prior",
         *TINY,
-        "epochs=6",
-        "patience=6",
+        "epochs=3",
     )
     methods = ("--methods", "ple,ple-constant,rmtl-ple")
     assert call(*words, *methods, "--out", tmp_path / "whole") == 0

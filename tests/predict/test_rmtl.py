@@ -1,6 +1,7 @@
 """RMTL and its backbones: repeatable, reloadable, what is there is learnt and nothing else; controls of equal steps."""
 
 import dataclasses
+import json
 import signal
 import subprocess
 import sys
@@ -177,6 +178,15 @@ def test_critics_of_another_run_are_taken_and_those_of_other_data_refused(log: J
         tiny(critics_from=str(tmp_path / "mmoe")).fit(log, elsewhere, tmp_path / "no", progress=False)
 
 
+def test_critics_of_a_run_written_before_features_had_a_new_field_are_taken(log: Journeys, tmp_path: Path):
+    split = by_users(log)
+    tiny().fit(log, split, tmp_path / "old", progress=False)
+    file = tmp_path / "old" / "transforms.json"
+    file.write_text(json.dumps({k: v for k, v in json.loads(file.read_text()).items() if k != "grown"}))
+    tiny(critics_from=str(tmp_path / "old")).fit(log, split, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "checkpoints" / "critics").exists()
+
+
 def test_names_of_variants_are_told_apart():
     assert {"ple", "rmtl-ple", "d-ple", "ple-constant", "rmtl-esmm", "mmoe-shuffled"} <= set(VARIANTS)
     assert len(VARIANTS) == len(BACKBONES) * len(WEIGHTS)
@@ -208,6 +218,7 @@ def fit_in_a_process(log: Journeys, out: Path, critics: str) -> subprocess.Popen
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(log.path), str(out), critics], env=environment)
 
 
+@pytest.mark.slow  # five processes; a kill in the midst of a comparison is among the quick ones
 def test_a_fit_that_is_killed_in_each_stage_ends_in_the_same_bits(log: Journeys, tmp_path: Path):
     critics = "joint"  # the fullest state: model, critics and both targets in stage C
     assert fit_in_a_process(log, tmp_path / "whole", critics).wait() == 0

@@ -274,7 +274,7 @@ class RMTL:
     def _take_critics(self, critics: Critics, other: Run) -> None:
         """Another run's critics, of the same features; its backbone may be another."""
         assert self.features is not None
-        if other.read_json("transforms.json") != self.features.to_dict():
+        if Features.from_dict(other.read_json("transforms.json")).to_dict() != self.features.to_dict():
             raise UserError(
                 f"{other.path}: its critics read other features, tasks or training rows; give a run of the same "
                 "journeys, protocol and seed"

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from item_logs import columns_of, item_log
 
+from headrace.errors import UserError
+from headrace.journeys.schema import Gain, LogSchema
 from headrace.predict.features import Features, known_gains, statistics
-from headrace.predict.tasks import parse
+from headrace.predict.tasks import parse, tasks_of
 
 KEYS = (("user",), ("item",), ("user", "item"))
 TASKS = parse("ctr=click,ctcvr=click&sale")
@@ -80,3 +82,11 @@ def test_they_are_the_same_after_json():
     assert Features.from_dict(json.loads(json.dumps(features.to_dict()))) == features
     assert len(features.names[0]) == len(features.cardinalities)
     assert len(features.names[1]) == features.width
+
+
+def test_a_log_of_events_is_refused_because_its_rows_tell_their_gain():
+    schema = LogSchema("retailrocket", user="visitorid", gains=(Gain("transaction"),))
+    with pytest.raises(UserError, match="make a log of views"):
+        tasks_of(schema, None)
+    with pytest.raises(UserError, match="make a log of views"):
+        tasks_of(schema, "ctr=transaction")

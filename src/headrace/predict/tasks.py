@@ -30,11 +30,11 @@ SETUPS: dict[str, tuple[str, str | None]] = {
     "kuairand-pure": _KUAIRAND,
     "kuairand-1k": _KUAIRAND,
     "kuairand-random-sample": ("ctr=is_click,ctcvr=is_click&long_view", "user"),
-    "retailrocket": ("ctr=addtocart|transaction,ctcvr=transaction", None),
     "criteo-attribution-sample": ("ctr=click,ctcvr=click&conversion", "user"),
     "world-feed": ("ctr=click,ctcvr=click&long_view", "user,item,topic"),
     "criteo-attribution": ("ctr=click,ctcvr=click&conversion", None),
 }
+EVENTS = ("retailrocket",)  # layouts whose rows are events: that a row is there tells its gain
 FURTHER = "like=is_like,follow=is_follow,comment=is_comment,forward=is_forward,profile=is_profile_enter"  # KuaiRand's
 
 
@@ -116,7 +116,15 @@ def parse(text: str) -> tuple[Task, ...]:
 
 
 def tasks_of(schema: LogSchema, asked: str | None) -> tuple[Task, ...]:
-    """The tasks that are asked for; else those of a known layout; else each binary gain one."""
+    """The tasks that are asked for; else those of a known layout; else each binary gain one.
+
+    Raises UserError for a gain that no task can be made of, and for a log whose rows are events.
+    """
+    if schema.name in EVENTS:
+        raise UserError(
+            f"schema {schema.name}: a row is an event and its kind is the gain, so that it is there tells what it "
+            "brought; make a log of views with what followed each as its gains, and predict from that"
+        )
     text = asked or SETUPS.get(schema.name.removesuffix("-exposures"), (None, None))[0]
     if text is None:
         text = ",".join(f"{g.name}={g.name}" for g in schema.gains if g.kind == "binary")

@@ -42,7 +42,7 @@ def utilities(values: Floats) -> Floats:
     """(M,) by rank alone, adding up to 0: no outlier decides.
 
     >>> utilities(np.array([3.0, 1.0, 2.0])).round(2).tolist()
-    [0.6, -0.33, -0.26]
+    [0.47, -0.33, -0.14]
     """
     m = len(values)
     rank = np.argsort(np.argsort(-values, kind="stable"))

@@ -9,7 +9,8 @@
 What is swept is chosen on validation, so that part is the default; give --part test once, when nothing is left to
 choose. Seeds change the split, too, so what a value brings is told by its difference to the sweep's first value, paired
 by seed. The folder gets results.json, report.html with a chart a sweep (intervals over seeds), each as an SVG, and
-cost.json, seconds a fit. --quick: two seeds, few users, a small net, two values of each: shows that it runs, no more.
+cost.json, seconds a fit; stopped, it goes on at the point it was at. --quick: two seeds, few users, a small net, two
+values of each: shows that it runs, no more.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ from headrace.evaluate.results import Record, Source, aggregate, record, save
 from headrace.journeys.prepare import prepare
 from headrace.journeys.readers.samples import CRITEO, KUAIRAND
 from headrace.journeys.store import Journeys
+from headrace.learn.durable import replace_text
+from headrace.learn.provenance import environment
 from headrace.ope import estimate, reward_of
 from headrace.ope.policies import Worth
 from headrace.report.figures import save as save_figure
@@ -79,6 +84,7 @@ def main() -> None:
     parser.add_argument("--part", default="validation", choices=["validation", "test"])
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--out", type=Path, default=Path("runs/sweeps"))
+    parser.add_argument("--no-world", action="store_true", help="lambda on the samples alone")
     parser.add_argument("--quick", action="store_true")
     given = parser.parse_args()
     size = QUICK if given.quick else FULL
@@ -92,15 +98,15 @@ def main() -> None:
             for name in given.sweeps:
                 for value in values_of(name, size):
                     for seed in seeds:
-                        begun = time.perf_counter()
-                        records += point(journeys, given.protocol, given.part, name, value, seed, size)
-                        cost[f"{sample} {name}={value:g} seed {seed}"] = round(time.perf_counter() - begun, 1)
-                        print(f"{sample} {name}={value:g} seed {seed}", file=sys.stderr, flush=True)
-        if "lambda" in given.sweeps:
+                        key = f"{sample} {name}={value:g} seed {seed}"
+                        make = partial(point, journeys, given.protocol, given.part, name, value, seed, size)
+                        found, cost[key] = kept(given, key, make)
+                        records += found
+        if "lambda" in given.sweeps and not given.no_world:
             for seed in seeds:
-                begun = time.perf_counter()
-                records += world(Path(scratch), given.protocol, seed, size)
-                cost[f"world lambda seed {seed}"] = round(time.perf_counter() - begun, 1)
+                key = f"world lambda seed {seed}"
+                found, cost[key] = kept(given, key, partial(world, Path(scratch), given.protocol, seed, size))
+                records += found
     records += differences(records)
     if len(seeds) > 1:
         records = aggregate(records)
@@ -116,6 +122,23 @@ def main() -> None:
                     save_figure(sweep(mine, metric, name), given.out / file)
     print(table(records))
     print(json.dumps({"out": str(given.out), "fits": len(cost), "seconds": round(sum(cost.values()))}))
+
+
+def kept(given: argparse.Namespace, key: str, make: Callable[[], list[Record]]) -> tuple[list[Record], float]:
+    """What a point measured and the seconds it took: read where this commit has left it, else made and left."""
+    told = {"commit": environment()["commit"], "protocol": given.protocol, "part": given.part, "quick": given.quick}
+    path = given.out / "points" / f"{key.replace(' ', '-')}.json"
+    if path.is_file():
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if held["told"] == told:
+            return held["records"], held["seconds"]
+    begun = time.perf_counter()
+    records = make()
+    seconds = round(time.perf_counter() - begun, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(path, json.dumps({"told": told, "seconds": seconds, "records": records}) + "\n")
+    print(key, file=sys.stderr, flush=True)
+    return records, seconds
 
 
 def sample_of(sample: str, data: Path, scratch: Path, size: Size) -> Journeys:

@@ -35,7 +35,7 @@ class Campaign:
     """Spend at most this a day."""
     cap: Annotated[int | None, QUIET] = None
     """Show a user at most so many adverts a day."""
-    rescore: str | None = None
+    rescore: Annotated[str | None, QUIET] = None
     """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (better,
     slower); default: reachable, of preset paper touched"""
     correct: Annotated[bool, QUIET] = True

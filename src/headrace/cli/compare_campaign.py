@@ -20,7 +20,7 @@ class CompareCampaign:
     out: Path
     """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
     stopped goes on."""
-    run: Path | None = None
+    run: Annotated[Path | None, QUIET] = None
     """A folder that train left, of a log of this world that is still there; default: a log is simulated and mtorl
     trained."""
     methods: Annotated[str, QUIET] = "all"

@@ -44,7 +44,7 @@ def fitted(journeys, tmp_path_factory) -> DIN:
 def test_the_user_vector_is_equation_3(fitted, journeys):
     """A sum of past embeddings, each weighted by a small net of (e, v, e * v), not normalised: step by step by hand."""
     network = fitted.network.eval()
-    encoded = fitted._tensors(histories(journeys, np.array([4, 15]), 8))
+    encoded = fitted.encode(histories(journeys, np.array([4, 15]), 8))
     with torch.no_grad():
         read = network(*encoded)
         v = network.channel(network.candidates())[None, None] + read.before  # (B, T, C, D)

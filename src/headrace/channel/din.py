@@ -17,87 +17,56 @@ B journeys, T steps, J past steps, C candidates, M channels, D width, H hidden w
 n labelled steps.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headrace.channel import base
+from headrace.channel.base import FitConfig, NetworkMethod, reward_shares, tensors
 from headrace.channel.columns import groups
 from headrace.channel.encoder import described, description, open_encoder
-from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
-from headrace.channel.mtorl import MTORL, tensors
+from headrace.channel.heads import CONDITIONS, reward_loss, targets
+from headrace.channel.mtorl import MTORL
 from headrace.channel.mtorl import Network as EncoderNetwork
-from headrace.channel.policies import ScorePolicy
-from headrace.channel.predictions import Predictions
-from headrace.channel.recommend import values_of
 from headrace.errors import UserError
-from headrace.journeys.seams import Bools, Floats, History
+from headrace.journeys.seams import History
 from headrace.journeys.splits import Split
-from headrace.journeys.statistics import default_statistics, running
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import FIRST, UNKNOWN, Transforms
-from headrace.journeys.upcoming import upcoming
-from headrace.journeys.views import WHOLE, Batch, View, view
-from headrace.learn.checkpoint import State, join, part
-from headrace.learn.loop import LoopConfig, StageResult, fit_stage
-from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
+from headrace.journeys.views import Batch, View
+from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
 from headrace.learn.space import Range, Space
 from headrace.nn.embed import Inputs
 
 
 @dataclass(frozen=True, slots=True)
-class DINConfig:
+class DINConfig(FitConfig):
     """Every choice of the method; `PRESETS` holds the ones we stand behind."""
 
     width: int = 16  # D, of candidates and past steps
     unit: int = 16  # H, hidden width of the local activation unit
     hidden: int = 64  # of the MLP's first layer; the second has half
-    dropout: float = 0.2
-    unknown: float = 0.3  # share of category ids turned unknown in training
-    length: int | None = 50  # steps of past that are read; None: whole journeys, at a cost of their length squared
-    embed: bool = True  # categories held as numbers become embeddings; False: read as numbers
-    running: bool = True  # counts and rates so far among the inputs
-    reward_weights: dict[str, float] | None = None  # gains that make the reward; None: the first known in time
-    reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward
-    penalty: float = 0.5  # s, reward per unit of cost
     action_weight: float = 1.0  # of the policy's cross-entropy beside the mean loss of the reward's conditionings
-    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost
     encoder: str | None = None  # a run of mtorl on the same split, whose state the MLP reads too; None: none
     encoder_weights: Literal["pretrained", "random"] = "pretrained"  # random: the same net untrained, as a control
     co_train: bool = False  # whether the encoder learns too
     encoder_rate: float = 0.1  # its learning rate, as a share of the model's
-    calibrate: bool = True  # temperature and slopes fitted on validation steps
+    length: int | None = 50  # whole journeys cost their length squared
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
-    batch_size: int = 32  # journeys
-    epochs: int = 20  # at most
-    patience: int | None = 3  # epochs without a better validation loss; None: no early stopping
-    min_count: int = 2  # a category seen less often in training is unknown
-    clip: float | None = 1.0  # largest norm of the gradient
-    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
-    average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
-    device: str = "auto"  # an accelerator where there is one; cpu, cuda
-    precision: Literal["float32", "bf16", "auto"] = "float32"
-    seed: int = 0
+    batch_size: int = 32
 
     def __post_init__(self) -> None:
-        least = {"width": 1, "unit": 1, "hidden": 2, "batch_size": 1, "epochs": 1, "min_count": 1, "length": 2}
-        least |= {"patience": 1, "penalty": 0, "action_weight": 0, "auxiliary_weight": 0, "weight_decay": 0}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"din config: {name} = {value}, expected {low} or more; change it")
-        for name in ("dropout", "unknown"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"din config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
+        FitConfig.__post_init__(self)
+        self.at_least(1, "width", "unit")
+        self.at_least(2, "hidden")
+        self.at_least(0, "action_weight")
         if not self.encoder_rate > 0:
             raise UserError(f"din config: encoder_rate = {self.encoder_rate}, expected more than 0; change it")
         if self.co_train and self.encoder is None:
@@ -148,9 +117,11 @@ class Network(nn.Module):
         self.encoder, self.co_train = encoder, config.co_train
         if encoder is not None:
             encoder.requires_grad_(config.co_train)
-        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown)
+        self.inputs = Inputs(transforms.cardinalities, transforms.width, config.unknown, transforms.knots)
         self.channel = nn.Embedding(FIRST + M, D)  # of past steps and candidates alike
-        self.context = Inputs(transforms.context_cardinalities, transforms.context_width)
+        self.context = Inputs(
+            transforms.context_cardinalities, transforms.context_width, knots=transforms.context_knots
+        )
         self.read_context = nn.Linear(self.context.width, D) if self.context.width else None
         outcome, before = self.groups.outcome, self.groups.before
         self.outcome = Inputs(outcome.cardinalities(transforms), len(outcome.numbers))
@@ -234,54 +205,23 @@ class Network(nn.Module):
 Encode = Callable[[History], tuple[Tensor, ...]]
 
 
-class Learner:
-    """What the loop drives: the network, its optimiser, and the losses of both heads."""
+class Learner(base.Learner[DINConfig, Network]):
+    """The losses of both heads. `encode` is what the network reads of a history."""
+
+    reading = 1  # the unit's memory grows with the length squared
 
     def __init__(
         self, network: Network, transforms: Transforms, encode: Encode, train: View, validation: View, config: DINConfig
     ):
-        self.network, self.transforms, self.encode, self.config = network, transforms, encode, config
-        self.train, self.validation = train, validation
-        main = {"penalised", *transforms.reward_weights}
-        self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
-        described = OptimiserConfig(
-            config.learning_rate,
-            config.weight_decay,
-            config.clip,
-            config.schedule,
-            total_steps=config.epochs * -(-len(train) // config.batch_size),
-            precision=config.precision,
-            average=config.average,
-        )
-        self.optimiser = Optimiser(network, described, {"encoder.": config.encoder_rate})
-
-    def batches(self, seed: int) -> Iterator[Batch]:
-        return self.train.batches(self.config.batch_size, seed)
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        self.network.train()
-        with self.optimiser.autocast():
-            losses = self.losses(batch)
-        self.optimiser.minimise(losses["loss"])
-        return {name: float(value.detach()) for name, value in losses.items()}
-
-    def validate(self) -> dict[str, float]:
-        self.network.eval()
-        totals: dict[str, float] = {}
-        steps = 0
-        with torch.no_grad(), self.optimiser.averaged():
-            for batch in self.validation.batches(self.config.batch_size):
-                n = int(batch.label.sum())
-                for name, value in self.losses(batch).items():
-                    totals[name] = totals.get(name, 0.0) + n * float(value)
-                steps += n
-        return {name: value / max(steps, 1) for name, value in totals.items()}
+        super().__init__(network, transforms, train, validation, config, {"encoder.": config.encoder_rate})
+        self.encode = encode
+        self.weights = reward_shares(network.targets, transforms, config)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The policy's cross-entropy and the reward's loss in three conditionings, means over labelled steps."""
         device = self.optimiser.device
         label, channel = torch.from_numpy(batch.label).to(device), torch.from_numpy(batch.channel).to(device)
-        outputs = heads(self.network, self.transforms, self.encode, batch)
+        outputs = heads(self.network, self.transforms, self.encode(batch.history), batch)
         chosen = F.log_softmax(outputs["action"], dim=-1).gather(-1, channel[..., None])[..., 0]  # (B, T)
         policy = -(chosen * label).sum() / label.sum().clamp(min=1)
         parts = {"policy": policy}
@@ -299,19 +239,10 @@ class Learner:
             loss = loss + parts["reward"]
         return {"loss": loss, **parts}
 
-    def state(self) -> State:
-        moments, values = self.optimiser.state()
-        return join({"network": self.network.state_dict(), "optimiser": moments}), {"optimiser": values}
 
-    def load(self, state: State) -> None:
-        held, values = state
-        self.network.load_state_dict(part(held, "network"))
-        self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
-
-
-def heads(network: Network, transforms: Transforms, encode: Encode, batch: Batch) -> dict[str, Tensor]:
+def heads(network: Network, transforms: Transforms, encoded: tuple[Tensor, ...], batch: Batch) -> dict[str, Tensor]:
     """Every head at every step of a batch: action (B, T, M), by channel (B, T, M, R), the other rewards (B, T, R)."""
-    read = network(*encode(batch.history))
+    read = network(*encoded)
     device = read.past.device
     channel = torch.from_numpy(batch.channel).to(device)[..., None] + FIRST
     context = tensors(transforms.encode_context(batch), device)[:2]
@@ -328,96 +259,51 @@ def split_heads(every: Tensor) -> dict[str, Tensor]:
     }
 
 
-class DIN:
+class DIN(NetworkMethod[DINConfig, Network]):
     """fit on a split's training steps; then predict, or give a policy."""
 
     name = "din"
     presets = PRESETS
     space = SPACE
     config_type = DINConfig
+    learner = Learner
 
     def __init__(self, config: DINConfig | None = None):
-        self.config = config or DINConfig()
-        self.transforms: Transforms | None = None
-        self.network: Network | None = None
+        super().__init__(config)
+        self.encoder: dict[str, Any] | None = None  # what describes it, as a run keeps it
+        self.pretrained: dict[str, Tensor] | None = None  # the weights that it starts from
         self.encoder_transforms: Transforms | None = None
-        self.calibrator = Calibrator()
-        self.stage: StageResult | None = None
 
-    @property
-    def length(self) -> int | None:
-        """The steps of past that the method reads; None: whole journeys."""
-        return self.config.length
-
-    @property
-    def penalty(self) -> float:
-        """s, reward per unit of cost."""
-        return self.config.penalty
-
-    @property
-    def reward_weights(self) -> dict[str, float]:
-        """The gains that make up the reward, and how much each counts."""
-        return self._fitted()[0].reward_weights
-
-    @property
-    def reward_gains(self) -> tuple[str, ...]:
-        """The gains that make up the reward."""
-        return tuple(self._fitted()[0].reward_weights)
-
-    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> "DIN":
-        """Fit transforms and network on the train part, calibrate on the validation part, leave all in the run.
-
-        `run` may be the path of a new run. With an encoder the run holds that too, and no longer needs its run.
-        """
-        config = self.config
+    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> Self:
+        """As every method; with an encoder the run holds that too, and no longer needs its run."""
         encoder = self.check(journeys, split)
-        if not isinstance(run, Run):
-            run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
-        statistics = default_statistics(journeys.schema) if config.running else ()
-        self.transforms = Transforms.fit(
-            journeys,
-            split.rows("train"),
-            config.reward_weights,
-            config.penalty,
-            statistics,
-            config.embed,
-            config.min_count,
-        )
-        run.write_json("transforms.json", self.transforms.to_dict())
-        so_far = running(journeys, statistics)
-        train = view(journeys, split, "train", config.length, statistics, so_far=so_far)
-        validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            within = None
-            if encoder is not None:
-                run.write_json("encoder.json", description(encoder))
-                self.encoder_transforms, within = described(description(encoder))
-                if config.encoder_weights == "pretrained":
-                    assert encoder.network is not None
-                    within.load_state_dict(encoder.network.state_dict())
-            self.network = Network(config, self.transforms, within).to(choose_device(config.device))
-        learner = Learner(self.network, self.transforms, self._tensors, train, validation, config)
-        loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
+        if encoder is not None:
+            assert encoder.network is not None
+            self.encoder = description(encoder)
+            self.pretrained = encoder.network.state_dict() if self.config.encoder_weights == "pretrained" else None
+        return super().fit(journeys, split, run, progress)
+
+    def new_network(self) -> Network:
+        assert self.transforms is not None
+        within = None
+        if self.encoder is not None:
+            self.encoder_transforms, within = described(self.encoder)
+            if self.pretrained is not None:
+                within.load_state_dict(self.pretrained)
+        return Network(self.config, self.transforms, within)
+
+    def fit_stages(self, run: Run, train: View, validation: View, loop: LoopConfig) -> Learner:
+        transforms, network = self._fitted()
+        if self.encoder is not None:
+            run.write_json("encoder.json", self.encoder)
+        learner = Learner(network, transforms, self.encode, train, validation, self.config)
         self.stage = fit_stage(learner, run, "train", loop)
-        with learner.optimiser.averaged():
-            weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.network.load_state_dict(weights)
-        run.write_weights("model.safetensors", weights)
-        if config.calibrate:
-            exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
-            raw = self._predict(exact, Calibrator())
-            self.calibrator = Calibrator.fit(raw, self.network.targets, journeys, self.transforms)
-        run.write_json("calibrators.json", self.calibrator.to_dict())
-        return self
+        return learner
 
     def check(self, journeys: Journeys, split: Split | None = None) -> MTORL | None:
         """Raise UserError where the method cannot learn from a log, or its encoder not on a split; that encoder."""
-        schema, config = journeys.schema, self.config
-        if schema.channel is None:
-            raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which din learns to choose")
-        for gain in config.reward_weights or {}:
-            schema.gain(gain)
+        super().check(journeys, split)
+        config = self.config
         if config.encoder is None or split is None:
             return None
         encoder = open_encoder(config.encoder, split, config.length, config.running)
@@ -425,110 +311,23 @@ class DIN:
         encoder.transforms.fits(journeys)
         return encoder
 
-    def settings(self) -> dict[str, Any]:
-        """The method and its resolved config, as a run's config.json holds them."""
-        return {"method": self.name, "config": dataclasses.asdict(self.config)}
+    def restore(self, run: Run) -> None:
+        if self.config.encoder is not None:
+            self.encoder = run.read_json("encoder.json")
+        super().restore(run)
 
-    @classmethod
-    def load(cls, run: Run) -> "DIN":
-        """The fitted method that a run holds."""
-        method = cls(DINConfig(**run.config["config"]))
-        method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
-        within = None
-        if method.config.encoder is not None:
-            method.encoder_transforms, within = described(run.read_json("encoder.json"))
-        network = Network(method.config, method.transforms, within)
-        network.load_state_dict(run.read_weights("model.safetensors"))
-        method.network = network.to(choose_device(method.config.device))
-        method.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
-        return method
-
-    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions:
-        """Predictions for each labelled step, with the past it would have had when served."""
-        transforms, _ = self._fitted()
-        transforms.fits(journeys)
-        if isinstance(labels, View):
-            return self._predict(labels, self.calibrator)
-        steps = View(journeys, labels, self.config.length, transforms.statistics, cut="exact")
-        return self._predict(steps, self.calibrator)
-
-    def _predict(self, steps: View, calibrator: Calibrator) -> Predictions:
-        transforms, network = self._fitted()
-        found: dict[str, list[NDArray[Any]]] = {}
-        network.eval()
-        with torch.no_grad():
-            for batch in steps.batches(self.config.batch_size):
-                found.setdefault("rows", []).append(batch.rows[batch.label])
-                for name, output in heads(network, transforms, self._tensors, batch).items():
-                    found.setdefault(name, []).append(output.cpu().numpy()[batch.label])
-        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, calibrator)
-
-    def predict_next(self, journeys: Journeys) -> Predictions:
-        """Predictions for each user's next step, one row a user (its index); `reward_in_context` has none."""
-        transforms, _ = self._fitted()
-        transforms.fits(journeys)
-        so_far = running(journeys, transforms.statistics)
-        found: dict[str, list[NDArray[Any]]] = {}
-        for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
-            found.setdefault("rows", []).append(users)
-            for name, output in self._at_last(history).items():
-                found.setdefault(name, []).append(output)
-        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
-
-    def foresee(self, histories: History) -> Predictions:
-        """Predictions for the last step of each history, one row each; `reward_in_context` has none."""
-        return self._answer({"rows": np.arange(len(histories)), **self._at_last(histories)}, self.calibrator)
-
-    def policy(self, stochastic: bool = True) -> ScorePolicy:
-        """A draw from softmax over the candidates' scores, or the largest where `stochastic` is false."""
-        transforms, _ = self._fitted()
-
-        def scores(histories: History) -> Floats:
-            return np.asarray(self._at_last(histories)["action"].astype(np.float64) * self.calibrator.temperature)
-
-        return ScorePolicy(scores, len(transforms.channels), stochastic)
-
-    def value_policy(self) -> ScorePolicy:
-        """Always the channel of the largest expected gain less s times expected cost."""
-        transforms, _ = self._fitted()
-
-        def values(histories: History) -> Floats:
-            return values_of(self.foresee(histories), self.reward_weights, self.penalty)[2]
-
-        return ScorePolicy(values, len(transforms.channels), stochastic=False)
-
-    def _at_last(self, histories: History) -> dict[str, NDArray[Any]]:
-        """The heads that need no context at each history's last step, (B, ...)."""
-        network = self._fitted()[1]
-        encoded = self._tensors(histories)
-        found: dict[str, list[NDArray[Any]]] = {}
-        network.eval()
-        with torch.no_grad():
-            for k in range(0, max(len(histories), 1), self.config.batch_size):
-                piece = [tensor[k : k + self.config.batch_size] for tensor in encoded]
-                last = network(*piece).at(piece[2].sum(dim=1) - 1)
-                every = network.score(last, network.candidates())[:, 0]
-                for name, output in split_heads(every).items():
-                    found.setdefault(name, []).append(output.cpu().numpy())
-        return {name: np.concatenate(parts) for name, parts in found.items()}
-
-    def _tensors(self, history: History) -> tuple[Tensor, ...]:
+    def encode(self, history: History) -> tuple[Tensor, ...]:
         """What the network reads of a history: by its own transforms, then by the encoder's."""
-        transforms, network = self._fitted()
-        device = network.channel.weight.device
-        own = tensors(transforms.encode(history), device)
-        return (
-            own
-            if self.encoder_transforms is None
-            else (*own, *tensors(self.encoder_transforms.encode(history), device))
-        )
+        own = super().encode(history)
+        if self.encoder_transforms is None:
+            return own
+        return (*own, *tensors(self.encoder_transforms.encode(history), self.device))
 
-    def _answer(self, outputs: dict[str, NDArray[Any]], calibrator: Calibrator) -> Predictions:
+    def heads(
+        self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None
+    ) -> dict[str, Tensor]:
         transforms, network = self._fitted()
-        rewards = {c: calibrator.units(c, outputs[c], network.targets, transforms) for c in CONDITIONS if c in outputs}
-        return Predictions(outputs["rows"], calibrator.channels(outputs["action"]), **rewards)
-
-    def _fitted(self) -> tuple[Transforms, Network]:
-        if self.transforms is None or self.network is None:
-            raise UserError("din: not fitted yet; call fit(journeys, split, run) or load(run) first")
-        return self.transforms, self.network
+        if batch is not None:
+            return {name: output[at] for name, output in heads(network, transforms, encoded, batch).items()}
+        every = network.score(network(*encoded).at(at[1]), network.candidates())[:, 0]
+        return split_heads(every)

@@ -16,9 +16,7 @@ B journeys, T steps, M channels, D width, G reward targets, n labelled steps.
 
 import copy
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,23 +25,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.channel.heads import CONDITIONS, Calibrator, reward_loss, targets
-from headrace.channel.policies import ScorePolicy
-from headrace.channel.predictions import Predictions
+from headrace.channel import base
+from headrace.channel.base import FitConfig, NetworkMethod, last_of, reward_shares, tensors
+from headrace.channel.heads import reward_loss, targets
 from headrace.channel.preference import Pairing, partners, preference_loss
 from headrace.errors import UserError
-from headrace.journeys.knots import with_knots
-from headrace.journeys.onward import learnt_until
-from headrace.journeys.seams import Floats, History
-from headrace.journeys.splits import Split
-from headrace.journeys.statistics import default_statistics, running
+from headrace.journeys.seams import History
+from headrace.journeys.statistics import running
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import Encoded, Transforms
+from headrace.journeys.transforms import Transforms
 from headrace.journeys.upcoming import upcoming
-from headrace.journeys.views import WHOLE, Batch, View, view
-from headrace.learn.checkpoint import State, join, part
-from headrace.learn.loop import LoopConfig, StageResult, fit_stage
-from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
+from headrace.journeys.views import WHOLE, Batch, View
+from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
 from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention
@@ -52,7 +45,7 @@ from headrace.nn.tcn import TCN
 
 
 @dataclass(frozen=True, slots=True)
-class MTORLConfig:
+class MTORLConfig(FitConfig):
     """Every choice of the method; `PRESETS` holds the ones we stand behind and the paper's."""
 
     width: int = 64  # D, of embedding and hidden layers
@@ -61,55 +54,31 @@ class MTORLConfig:
     attention_layers: int = 2  # L2, add & norm layers behind the attention
     decoder_layers: int = 3  # L3, of the reward decoder
     heads: int = 4  # of the attention
-    dropout: float = 0.2
     attention: bool = True  # (7); False: what follows reads the causal states
     reward_reads: Literal["states", "attention", "action"] = "states"  # what the reward decoder decodes (section 3.5)
-    unknown: float = 0.4  # share of category ids turned unknown in training
     input_dropout: float = 0.15  # of the embedded inputs
     embedding_start: float = 0.1  # spread of the embeddings at first: an id that is seldom met stays near zero
-    length: int | None = None  # n, steps a journey is cut to; None: whole journeys
-    embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
-    running: bool = True  # counts and rates so far among the inputs
-    bins: int = 16  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
-    context_bins: int = 48  # the same of the step's context
     cross: bool = True  # the context also scales what the reward decoder reads; False: is only added to it
     shortcut: bool = True  # the heads read the inputs again, beside the states
-    reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
-    reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
-    penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     reward_weight: float = 1.0  # mu of (16)
-    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost, inside the mu term
     preference: Literal["none", "free", "reference"] = "none"  # (15); reference: to a policy fitted without it first
     pairs: Pairing = "any"  # which journeys (15) compares: any two, or matched in user features and length
     preference_weight: float = 1.4  # lambda of (16)
     beta: float = 0.1  # of (15)
-    calibrate: bool = True  # temperature and slopes fitted on validation steps
     gaussian: bool = False  # weights drawn from a normal of sd 0.02 instead of torch's defaults
-    learning_rate: float = 2e-3
+    unknown: float = 0.4
+    bins: int = 16
+    context_bins: int = 48
     weight_decay: float = 0.3
-    batch_size: int = 64  # journeys
-    epochs: int = 40  # at most
-    patience: int | None = 5  # epochs without a better validation loss; None: no early stopping
-    min_count: int = 2  # a category seen less often in training is unknown
-    clip: float | None = 1.0  # largest norm of the gradient
-    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
-    average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
-    device: str = "auto"  # an accelerator where there is one; cpu, cuda
-    precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
-    seed: int = 0
+    epochs: int = 40
+    patience: int | None = 5
 
     def __post_init__(self) -> None:
-        least = {"width": 1, "kernel": 1, "heads": 1, "batch_size": 1, "epochs": 1, "min_count": 1, "length": 2}
-        least |= {"tcn_layers": 0, "attention_layers": 0, "decoder_layers": 0, "patience": 1}
-        least |= {"bins": 0, "context_bins": 0, "embedding_start": 0}
-        least |= {"penalty": 0, "reward_weight": 0, "auxiliary_weight": 0, "preference_weight": 0, "weight_decay": 0}
-        for name, low in least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise UserError(f"mtorl config: {name} = {value}, expected {low} or more; change it")
-        for name in ("dropout", "unknown", "input_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"mtorl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
+        FitConfig.__post_init__(self)
+        self.at_least(1, "width", "kernel", "heads")
+        self.at_least(0, "tcn_layers", "attention_layers", "decoder_layers")
+        self.at_least(0, "embedding_start", "reward_weight", "preference_weight")
+        self.shares("input_dropout")
         if self.width % self.heads:
             raise UserError(f"mtorl config: width = {self.width} is no multiple of heads = {self.heads}; change one")
 
@@ -258,8 +227,8 @@ def gaussian(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class Learner:
-    """What the loop drives: the network, its optimiser, and the three losses of (16).
+class Learner(base.Learner[MTORLConfig, Network]):
+    """The three losses of (16).
 
     `reference` is the frozen network whose policy (15) compares with; none where it compares with no other.
     """
@@ -273,46 +242,9 @@ class Learner:
         config: MTORLConfig,
         reference: Network | None = None,
     ):
-        self.network, self.transforms, self.config = network, transforms, config
+        super().__init__(network, transforms, train, validation, config)
         self.reference = reference
-        self.train, self.validation = train, validation
-        main = {"penalised", *transforms.reward_weights}
-        self.weights = {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in network.targets}
-        steps = config.epochs * -(-len(train) // config.batch_size)
-        self.optimiser = Optimiser(
-            network,
-            OptimiserConfig(
-                config.learning_rate,
-                config.weight_decay,
-                config.clip,
-                config.schedule,
-                total_steps=steps,
-                precision=config.precision,
-                average=config.average,
-            ),
-        )
-
-    def batches(self, seed: int) -> Iterator[Batch]:
-        return self.train.batches(self.config.batch_size, seed)
-
-    def step(self, batch: Batch) -> dict[str, float]:
-        self.network.train()
-        with self.optimiser.autocast():
-            losses = self.losses(batch)
-        self.optimiser.minimise(losses["loss"])
-        return {name: float(value.detach()) for name, value in losses.items()}
-
-    def validate(self) -> dict[str, float]:
-        self.network.eval()
-        totals: dict[str, float] = {}
-        steps = 0
-        with torch.no_grad(), self.optimiser.averaged():
-            for batch in self.validation.batches(4 * self.config.batch_size):
-                n = int(batch.label.sum())
-                for name, value in self.losses(batch).items():
-                    totals[name] = totals.get(name, 0.0) + n * float(value)
-                steps += n
-        return {name: value / max(steps, 1) for name, value in totals.items()}
+        self.weights = reward_shares(network.targets, transforms, config)
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """The objective (16) and its parts, each a mean over labelled steps."""
@@ -350,242 +282,69 @@ class Learner:
             loss = loss + config.preference_weight * parts["preference"]
         return {"loss": loss, **parts}
 
-    def state(self) -> State:
-        moments, values = self.optimiser.state()
-        return join({"network": self.network.state_dict(), "optimiser": moments}), {"optimiser": values}
 
-    def load(self, state: State) -> None:
-        held, values = state
-        self.network.load_state_dict(part(held, "network"))
-        self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
-
-
-class MTORL:
-    """fit on a split's training steps; then predict, or give a policy."""
+class MTORL(NetworkMethod[MTORLConfig, Network]):
+    """fit on a split's training steps; then predict, give a policy, or embed users."""
 
     name = "mtorl"
     presets = PRESETS
     space = SPACE
     config_type = MTORLConfig
+    learner = Learner
 
-    def __init__(self, config: MTORLConfig | None = None):
-        self.config = config or MTORLConfig()
-        self.transforms: Transforms | None = None
-        self.network: Network | None = None
-        self.calibrator = Calibrator()
-        self.stage: StageResult | None = None
+    def new_network(self) -> Network:
+        assert self.transforms is not None
+        return Network(self.config, self.transforms)
 
-    @property
-    def length(self) -> int | None:
-        """n, the steps of past that the method reads; None: whole journeys."""
-        return self.config.length
-
-    @property
-    def penalty(self) -> float:
-        """s, reward per unit of cost."""
-        return self.config.penalty
-
-    @property
-    def reward_weights(self) -> dict[str, float]:
-        """The gains that make up the reward, and how much each counts."""
-        return self._fitted()[0].reward_weights
-
-    @property
-    def reward_gains(self) -> tuple[str, ...]:
-        """The gains that make up the reward."""
-        return tuple(self._fitted()[0].reward_weights)
-
-    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> "MTORL":
-        """Fit transforms and network on the train part, calibrate on the validation part, leave all in the run.
-
-        `run` may be the path of a new run.
-        """
-        config = self.config
-        self.check(journeys)
-        if not isinstance(run, Run):
-            run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
-        statistics = default_statistics(journeys.schema) if config.running else ()
-        self.transforms = Transforms.fit(
-            journeys,
-            split.rows("train"),
-            config.reward_weights,
-            config.penalty,
-            statistics,
-            config.embed,
-            config.min_count,
-        )
-        so_far = running(journeys, statistics)
-        train = view(journeys, split, "train", config.length, statistics, so_far=so_far)
-        self.transforms = with_knots(
-            self.transforms, journeys, split.parts["train"], config.bins, config.context_bins, so_far
-        )
-        run.write_json("transforms.json", self.transforms.to_dict())
-        validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(config.seed)
-            self.network = Network(config, self.transforms).to(choose_device(config.device))
-        loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
-        reference = None
+    def fit_stages(self, run: Run, train: View, validation: View, loop: LoopConfig) -> Learner:
+        transforms, network = self._fitted()
+        config, reference = self.config, None
         if config.preference == "reference":
             without = dataclasses.replace(config, preference="none")
-            first = Learner(self.network, self.transforms, train, validation, without)
+            first = Learner(network, transforms, train, validation, without)
             fit_stage(first, run, "reference", loop)
             with first.optimiser.averaged():
-                reference = copy.deepcopy(self.network).eval()
-            self.network.load_state_dict(reference.state_dict())
-        learner = Learner(self.network, self.transforms, train, validation, config, reference)
+                reference = copy.deepcopy(network).eval()
+            network.load_state_dict(reference.state_dict())
+        learner = Learner(network, transforms, train, validation, config, reference)
         self.stage = fit_stage(learner, run, "train", loop)
-        with learner.optimiser.averaged():
-            weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.network.load_state_dict(weights)
-        run.write_weights("model.safetensors", weights)
-        if config.calibrate:
-            exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
-            raw = self._predict(exact, Calibrator())
-            self.calibrator = Calibrator.fit(raw, self.network.targets, journeys, self.transforms)
-        run.write_json("calibrators.json", self.calibrator.to_dict())
-        if journeys.time is not None:
-            run.write_json("stream.json", {"until": learnt_until(journeys, split)})
-        return self
+        return learner
 
-    def check(self, journeys: Journeys, split: Split | None = None) -> None:
-        """Raise UserError where the method cannot learn from a log; any split will do."""
-        schema = journeys.schema
-        if schema.channel is None:
-            raise UserError(f"{journeys.path}: schema {schema.name} names no channel, which mtorl learns to choose")
-        for gain in self.config.reward_weights or {}:
-            schema.gain(gain)
-
-    def settings(self) -> dict[str, Any]:
-        """The method and its resolved config, as a run's config.json holds them."""
-        return {"method": self.name, "config": dataclasses.asdict(self.config)}
-
-    @classmethod
-    def load(cls, run: Run) -> "MTORL":
-        """The fitted method that a run holds."""
-        method = cls(MTORLConfig(**run.config["config"]))
-        method.transforms = Transforms.from_dict(run.read_json("transforms.json"))
-        method.network = Network(method.config, method.transforms).to(choose_device(method.config.device))
-        method.network.load_state_dict(run.read_weights("model.safetensors"))
-        method.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
-        return method
-
-    def predict(self, journeys: Journeys, labels: NDArray[np.bool_] | View) -> Predictions:
-        """Predictions for each labelled step, with the past it would have had when served."""
-        transforms, _ = self._fitted()
-        transforms.fits(journeys)
-        if isinstance(labels, View):
-            return self._predict(labels, self.calibrator)
-        steps = View(journeys, labels, self.config.length, transforms.statistics, cut="exact")
-        return self._predict(steps, self.calibrator)
-
-    def _predict(self, steps: View, calibrator: Calibrator) -> Predictions:
+    def heads(
+        self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None
+    ) -> dict[str, Tensor]:
         transforms, network = self._fitted()
-        device = next(network.parameters()).device
-        found: dict[str, list[NDArray[Any]]] = {}
+        logits, read = network(*encoded)
+        read = read[at]  # (n, D)
+        found = {
+            "action": logits[at],
+            "reward": network.decode(read),
+            "reward_by_channel": network.decode_channels(read),
+        }
+        if batch is not None:
+            channel = torch.from_numpy(batch.channel).to(read.device)[at]
+            ids, numbers, _ = tensors(transforms.encode_context(batch), read.device)
+            found["reward_in_context"] = network.decode(read, channel, (ids[at], numbers[at]))
+        return found
+
+    def logits(self, histories: History) -> NDArray[Any]:
+        """(B, M) of the action decoder at each history's last step, without the rewards."""
+        _, network = self._fitted()
         network.eval()
         with torch.no_grad():
-            for batch in steps.batches(4 * self.config.batch_size):
-                logits, read = network(*tensors(transforms.encode(batch.history), device))
-                label = torch.from_numpy(batch.label).to(device)
-                read = read[label]  # (n, D)
-                channel = torch.from_numpy(batch.channel[batch.label]).to(device)
-                ids, numbers, _ = tensors(transforms.encode_context(batch), device)
-                outputs = {
-                    "action": logits[label],
-                    "reward": network.decode(read),
-                    "reward_by_channel": network.decode_channels(read),
-                    "reward_in_context": network.decode(read, channel, (ids[label], numbers[label])),
-                }
-                found.setdefault("rows", []).append(batch.rows[batch.label])
-                for name, output in outputs.items():
-                    found.setdefault(name, []).append(output.cpu().numpy())
-        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, calibrator)
-
-    def predict_next(self, journeys: Journeys) -> Predictions:
-        """Predictions for each user's next step, one row a user (its index); `reward_in_context` has none."""
-        transforms, network = self._fitted()
-        transforms.fits(journeys)
-        device = next(network.parameters()).device
-        so_far = running(journeys, transforms.statistics)
-        found: dict[str, list[NDArray[Any]]] = {}
-        network.eval()
-        with torch.no_grad():
-            for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
-                logits, read = network(*tensors(transforms.encode(history), device))
-                at = (np.arange(len(users)), history.mask.sum(axis=1) - 1)
-                outputs = {
-                    "action": logits[at],
-                    "reward": network.decode(read[at]),
-                    "reward_by_channel": network.decode_channels(read[at]),
-                }
-                found.setdefault("rows", []).append(users)
-                for name, output in outputs.items():
-                    found.setdefault(name, []).append(output.cpu().numpy())
-        return self._answer({name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
-
-    def foresee(self, histories: History) -> Predictions:
-        """Predictions for the last step of each history, one row each; `reward_in_context` has none."""
-        transforms, network = self._fitted()
-        encoded = tensors(transforms.encode(histories), next(network.parameters()).device)
-        size = 4 * self.config.batch_size
-        found: dict[str, list[NDArray[Any]]] = {}
-        network.eval()
-        with torch.no_grad():
-            for k in range(0, max(len(histories), 1), size):
-                ids, numbers, mask = (tensor[k : k + size] for tensor in encoded)
-                logits, read = network(ids, numbers, mask)
-                at = (torch.arange(len(mask)), mask.sum(dim=1) - 1)
-                outputs = {
-                    "action": logits[at],
-                    "reward": network.decode(read[at]),
-                    "reward_by_channel": network.decode_channels(read[at]),
-                }
-                for name, output in outputs.items():
-                    found.setdefault(name, []).append(output.cpu().numpy())
-        rows = {"rows": np.arange(len(histories))}
-        return self._answer(rows | {name: np.concatenate(parts) for name, parts in found.items()}, self.calibrator)
+            ids, numbers, mask = self.encode(histories)
+            found: NDArray[Any] = network(ids, numbers, mask)[0][last_of(mask)].cpu().numpy()
+        return found
 
     def embeddings(self, journeys: Journeys) -> NDArray[np.float32]:
         """(U, D) the encoder's representation of each user at its next step, section 4.5."""
         transforms, network = self._fitted()
         transforms.fits(journeys)
-        device = next(network.parameters()).device
         so_far = running(journeys, transforms.statistics)
         found = np.empty((journeys.n_users, self.config.width), dtype=np.float32)
         network.eval()
         with torch.no_grad():
             for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
-                states = network.represent(*tensors(transforms.encode(history), device))
-                found[users] = states[np.arange(len(users)), history.mask.sum(axis=1) - 1].cpu().numpy()
+                ids, numbers, mask = self.encode(history)
+                found[users] = network.represent(ids, numbers, mask)[last_of(mask)].cpu().numpy()
         return found
-
-    def policy(self, stochastic: bool = True) -> ScorePolicy:
-        """The action decoder as a policy: a draw from y^ (11), or its largest (10) where `stochastic` is false."""
-        transforms, network = self._fitted()
-
-        def scores(histories: History) -> Floats:
-            device = next(network.parameters()).device
-            network.eval()
-            with torch.no_grad():
-                logits, _ = network(*tensors(transforms.encode(histories), device))
-            last = (np.arange(len(histories)), histories.mask.sum(axis=1) - 1)
-            return np.asarray(logits[last].cpu().numpy().astype(np.float64) * self.calibrator.temperature)
-
-        return ScorePolicy(scores, len(transforms.channels), stochastic)
-
-    def _answer(self, outputs: dict[str, NDArray[Any]], calibrator: Calibrator) -> Predictions:
-        transforms, network = self._fitted()
-        rewards = {c: calibrator.units(c, outputs[c], network.targets, transforms) for c in CONDITIONS if c in outputs}
-        return Predictions(outputs["rows"], calibrator.channels(outputs["action"]), **rewards)
-
-    def _fitted(self) -> tuple[Transforms, Network]:
-        if self.transforms is None or self.network is None:
-            raise UserError("mtorl: not fitted yet; call fit(journeys, split, run) or load(run) first")
-        return self.transforms, self.network
-
-
-def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """ids, numbers and mask on a device."""
-    ids, numbers, mask = (torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask))
-    return ids.to(device), numbers.to(device), mask.to(device)

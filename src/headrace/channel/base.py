@@ -1,0 +1,418 @@
+"""What every channel method with a network does alike: the shared part of its config, its updates, its answers.
+
+A method gives its network (`new_network`), its losses (a `Learner`) and its heads (`heads`); the rest is here: inputs
+are fitted on training steps, the loop is driven, heads are calibrated on validation steps, and predictions are given
+for the steps of a log, for each user's next step, or for histories as they come.
+
+B journeys, T steps, M channels, n steps asked for.
+"""
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from headrace.channel.heads import CONDITIONS, Calibrator, Target
+from headrace.channel.policies import ScorePolicy
+from headrace.channel.predictions import Predictions
+from headrace.channel.recommend import values_of
+from headrace.errors import UserError
+from headrace.journeys.knots import with_knots
+from headrace.journeys.onward import learnt_until
+from headrace.journeys.seams import Bools, Floats, History
+from headrace.journeys.splits import Split
+from headrace.journeys.statistics import default_statistics, running
+from headrace.journeys.store import Journeys
+from headrace.journeys.transforms import Encoded, Transforms
+from headrace.journeys.upcoming import upcoming
+from headrace.journeys.views import WHOLE, Batch, View, view
+from headrace.learn.checkpoint import State, join, part
+from headrace.learn.loop import LoopConfig, StageResult, fit_stage
+from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
+from headrace.learn.run import Run
+from headrace.learn.space import Space
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """What every method chooses: what it reads, what is a reward, and how it is fitted. A method adds its own."""
+
+    length: int | None = None  # n, steps of a journey that are read; None: whole journeys
+    embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
+    running: bool = True  # counts and rates so far among the inputs
+    bins: int = 0  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
+    context_bins: int = 0  # the same of the step's context
+    unknown: float = 0.3  # share of category ids turned unknown in training
+    min_count: int = 2  # a category seen less often in training is unknown
+    dropout: float = 0.2
+    reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
+    reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
+    penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
+    auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost
+    calibrate: bool = True  # temperature and slopes fitted on validation steps
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.0
+    batch_size: int = 64  # journeys
+    epochs: int = 20  # at most
+    patience: int | None = 3  # epochs without a better validation loss; None: no early stopping
+    clip: float | None = 1.0  # largest norm of the gradient
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate
+    average: float | None = 0.99  # decay of the moving average of the weights that is evaluated; None: the last weights
+    device: str = "auto"  # an accelerator where there is one; cpu, cuda
+    precision: Literal["float32", "bf16", "auto"] = "float32"  # of the forward pass; small nets gain nothing from bf16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self.at_least(1, "batch_size", "epochs", "min_count", "patience")
+        self.at_least(2, "length")
+        self.at_least(0, "bins", "context_bins", "penalty", "auxiliary_weight", "weight_decay")
+        self.shares("dropout", "unknown")
+
+    @property
+    def method(self) -> str:
+        return type(self).__name__.removesuffix("Config").lower()
+
+    def at_least(self, low: float, *names: str) -> None:
+        """Raise UserError for a field below `low`; None passes."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise UserError(f"{self.method} config: {name} = {value}, expected {low} or more; change it")
+
+    def shares(self, *names: str) -> None:
+        """Raise UserError for a field outside [0, 1)."""
+        for name in names:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(
+                    f"{self.method} config: {name} = {value}, expected 0 or more and less than 1; change it"
+                )
+
+
+C = TypeVar("C", bound=FitConfig)
+N = TypeVar("N", bound=nn.Module)
+
+
+class Learner(ABC, Generic[C, N]):
+    """What the loop drives: a network, its optimiser, and the losses of a method."""
+
+    reading = 4  # batches of training that fit into one of validation or prediction
+
+    def __init__(
+        self,
+        network: N,
+        transforms: Transforms,
+        train: View,
+        validation: View,
+        config: C,
+        rates: dict[str, float] | None = None,
+    ):
+        """`rates`: learning rates of parts of the network, as shares of the config's, by the prefix of their names."""
+        self.network, self.transforms, self.config = network, transforms, config
+        self.train, self.validation = train, validation
+        described = OptimiserConfig(
+            config.learning_rate,
+            config.weight_decay,
+            config.clip,
+            config.schedule,
+            total_steps=config.epochs * -(-len(train) // config.batch_size),
+            precision=config.precision,
+            average=config.average,
+        )
+        self.optimiser = Optimiser(network, described, rates or {})
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """`loss`, which is minimised and watched, and its parts, each a mean over labelled steps."""
+
+    def batches(self, seed: int) -> Iterator[Batch]:
+        return self.train.batches(self.config.batch_size, seed)
+
+    def step(self, batch: Batch) -> dict[str, float]:
+        self.network.train()
+        with self.optimiser.autocast():
+            losses = self.losses(batch)
+        self.optimiser.minimise(losses["loss"])
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def validate(self) -> dict[str, float]:
+        self.network.eval()
+        totals: dict[str, float] = {}
+        steps = 0
+        with torch.no_grad(), self.optimiser.averaged():
+            for batch in self.validation.batches(self.reading * self.config.batch_size):
+                n = int(batch.label.sum())
+                for name, value in self.losses(batch).items():
+                    totals[name] = totals.get(name, 0.0) + n * float(value)
+                steps += n
+        return {name: value / max(steps, 1) for name, value in totals.items()}
+
+    def state(self) -> State:
+        moments, values = self.optimiser.state()
+        return join({"network": self.network.state_dict(), "optimiser": moments}), {"optimiser": values}
+
+    def load(self, state: State) -> None:
+        held, values = state
+        self.network.load_state_dict(part(held, "network"))
+        self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
+
+
+def reward_shares(targets: Iterable[Target], transforms: Transforms, config: FitConfig) -> dict[str, float]:
+    """How much the loss of each target counts: the reward's own wholly, the others by `auxiliary_weight`."""
+    main = {"penalised", *transforms.reward_weights}
+    return {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in targets}
+
+
+class NetworkMethod(ABC, Generic[C, N]):
+    """fit on a split's training steps; then predict, or give a policy."""
+
+    name: str
+    presets: dict[str, dict[str, Any]]
+    space: Space
+    config_type: Any
+    learner: type[Learner[C, N]]
+
+    def __init__(self, config: C | None = None):
+        self.config: C = config or self.config_type()
+        self.transforms: Transforms | None = None
+        self.network: N | None = None
+        self.calibrator = Calibrator()
+        self.stage: StageResult | None = None
+
+    @abstractmethod
+    def new_network(self) -> N:
+        """The network of the config and the fitted transforms, untrained."""
+
+    @abstractmethod
+    def heads(
+        self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None
+    ) -> dict[str, Tensor]:
+        """What the network says at the places (journey, step), two (n,): `action` logits (n, M), `reward` (n, R), and
+
+        `reward_by_channel` (n, M, R), R outputs of the targets; `reward_in_context` (n, R) where the batch that tells
+        the step's channel and context is given. Without one the places are the last step of each journey in turn.
+        """
+
+    def encode(self, history: History) -> tuple[Tensor, ...]:
+        """What the network reads of histories: ids, numbers, mask."""
+        return tensors(self._fitted()[0].encode(history), self.device)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self._fitted()[1].parameters()).device
+
+    @property
+    def length(self) -> int | None:
+        """The steps of past that the method reads; None: whole journeys."""
+        return self.config.length
+
+    @property
+    def penalty(self) -> float:
+        """s, reward per unit of cost."""
+        return self.config.penalty
+
+    @property
+    def reward_weights(self) -> dict[str, float]:
+        """The gains that make up the reward, and how much each counts."""
+        return self._fitted()[0].reward_weights
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]:
+        """The gains that make up the reward."""
+        return tuple(self.reward_weights)
+
+    def check(self, journeys: Journeys, split: Split | None = None) -> object:
+        """Raise UserError where the method cannot learn from a log; any split will do."""
+        schema = journeys.schema
+        if schema.channel is None:
+            raise UserError(
+                f"{journeys.path}: schema {schema.name} names no channel, which {self.name} learns to choose"
+            )
+        for gain in self.config.reward_weights or {}:
+            schema.gain(gain)
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """The method and its resolved config, as a run's config.json holds them."""
+        return {"method": self.name, "config": dataclasses.asdict(self.config)}
+
+    def fit(self, journeys: Journeys, split: Split, run: Run | str | Path, progress: bool = True) -> Self:
+        """Fit transforms and network on the train part, calibrate on the validation part, leave all in the run.
+
+        `run` may be the path of a new run.
+        """
+        config = self.config
+        self.check(journeys, split)
+        if not isinstance(run, Run):
+            run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
+        statistics = default_statistics(journeys.schema) if config.running else ()
+        transforms = Transforms.fit(
+            journeys,
+            split.rows("train"),
+            config.reward_weights,
+            config.penalty,
+            statistics,
+            config.embed,
+            config.min_count,
+        )
+        so_far = running(journeys, statistics)
+        self.transforms = with_knots(
+            transforms, journeys, split.parts["train"], config.bins, config.context_bins, so_far
+        )
+        run.write_json("transforms.json", self.transforms.to_dict())
+        train = view(journeys, split, "train", config.length, statistics, so_far=so_far)
+        validation = view(journeys, split, "validation", config.length, statistics, so_far=so_far)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(config.seed)
+            self.network = self.new_network().to(choose_device(config.device))
+        loop = LoopConfig(epochs=config.epochs, patience=config.patience, seed=config.seed, progress=progress)
+        learner = self.fit_stages(run, train, validation, loop)
+        with learner.optimiser.averaged():
+            weights = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(weights)
+        run.write_weights("model.safetensors", weights)
+        if config.calibrate:
+            exact = view(journeys, split, "validation", config.length, statistics, "exact", so_far)
+            self.calibrator = self.fit_calibrator(self._predict(exact, Calibrator()), journeys)
+        run.write_json("calibrators.json", self.calibrator.to_dict())
+        if journeys.time is not None:
+            run.write_json("stream.json", {"until": learnt_until(journeys, split)})
+        return self
+
+    def fit_stages(self, run: Run, train: View, validation: View, loop: LoopConfig) -> Learner[C, N]:
+        """Fit the network; the learner of the last stage, which holds its averaged weights."""
+        transforms, network = self._fitted()
+        learner = self.learner(network, transforms, train, validation, self.config)
+        self.stage = fit_stage(learner, run, "train", loop)
+        return learner
+
+    @property
+    def targets(self) -> list[Target]:
+        """What the reward heads predict, in the order of their outputs."""
+        found: list[Target] = getattr(self._fitted()[1], "targets", [])
+        return found
+
+    def fit_calibrator(self, raw: Predictions, journeys: Journeys) -> Calibrator:
+        """From uncalibrated predictions of the validation steps."""
+        return Calibrator.fit(raw, self.targets, journeys, self._fitted()[0])
+
+    @classmethod
+    def load(cls, run: Run) -> Self:
+        """The fitted method that a run holds."""
+        method = cls(cls.config_type(**run.config["config"]))
+        method.restore(run)
+        return method
+
+    def restore(self, run: Run) -> None:
+        """Take transforms, weights and calibration from a run."""
+        self.transforms = Transforms.from_dict(run.read_json("transforms.json"))
+        network = self.new_network().to(choose_device(self.config.device))
+        network.load_state_dict(run.read_weights("model.safetensors"))
+        self.network = network
+        self.calibrator = Calibrator.from_dict(run.read_json("calibrators.json"))
+
+    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions:
+        """Predictions for each labelled step, with the past it would have had when served."""
+        transforms, _ = self._fitted()
+        transforms.fits(journeys)
+        if isinstance(labels, View):
+            return self._predict(labels, self.calibrator)
+        steps = View(journeys, labels, self.config.length, transforms.statistics, cut="exact")
+        return self._predict(steps, self.calibrator)
+
+    def _predict(self, steps: View, calibrator: Calibrator) -> Predictions:
+        network = self._fitted()[1]
+        rows: list[NDArray[Any]] = []
+        found: list[dict[str, NDArray[Any]]] = []
+        network.eval()
+        with torch.no_grad():
+            for batch in steps.batches(self.learner.reading * self.config.batch_size):
+                at = torch.from_numpy(batch.label).to(self.device).nonzero(as_tuple=True)
+                rows.append(batch.rows[batch.label])
+                found.append(arrays(self.heads(self.encode(batch.history), (at[0], at[1]), batch)))
+        return self._answer(np.concatenate(rows), joined(found), calibrator)
+
+    def predict_next(self, journeys: Journeys) -> Predictions:
+        """Predictions for each user's next step, one row a user (its index); `reward_in_context` has none."""
+        transforms, _ = self._fitted()
+        transforms.fits(journeys)
+        so_far = running(journeys, transforms.statistics)
+        rows: list[NDArray[Any]] = []
+        found: list[dict[str, NDArray[Any]]] = []
+        for users, history in upcoming(journeys, self.config.length or WHOLE, transforms.statistics, so_far):
+            rows.append(users)
+            found.append(self._at_last(history))
+        return self._answer(np.concatenate(rows), joined(found), self.calibrator)
+
+    def foresee(self, histories: History) -> Predictions:
+        """Predictions for the last step of each history, one row each; `reward_in_context` has none."""
+        return self._answer(np.arange(len(histories)), self._at_last(histories), self.calibrator)
+
+    def policy(self, stochastic: bool = True) -> ScorePolicy:
+        """The action head as a policy: a draw from its softmax (11), or its largest (10) if not `stochastic`."""
+
+        def scores(histories: History) -> Floats:
+            return np.asarray(self.logits(histories).astype(np.float64) * self.calibrator.temperature)
+
+        return ScorePolicy(scores, len(self._fitted()[0].channels), stochastic)
+
+    def value_policy(self) -> ScorePolicy:
+        """Always the channel of the largest expected gain less s times expected cost."""
+
+        def values(histories: History) -> Floats:
+            return values_of(self.foresee(histories), self.reward_weights, self.penalty)[2]
+
+        return ScorePolicy(values, len(self._fitted()[0].channels), stochastic=False)
+
+    def logits(self, histories: History) -> NDArray[Any]:
+        """(B, M) of the action head at each history's last step, uncalibrated."""
+        return self._at_last(histories)["action"]
+
+    def _at_last(self, histories: History) -> dict[str, NDArray[Any]]:
+        """The heads that need no context at each history's last step, (B, ...)."""
+        network = self._fitted()[1]
+        encoded = self.encode(histories)
+        size = self.learner.reading * self.config.batch_size
+        found = []
+        network.eval()
+        with torch.no_grad():
+            for k in range(0, max(len(histories), 1), size):
+                piece = tuple(tensor[k : k + size] for tensor in encoded)
+                found.append(arrays(self.heads(piece, last_of(piece[2]))))
+        return joined(found)
+
+    def _answer(self, rows: NDArray[Any], outputs: dict[str, NDArray[Any]], calibrator: Calibrator) -> Predictions:
+        transforms, _ = self._fitted()
+        rewards = {c: calibrator.units(c, outputs[c], self.targets, transforms) for c in CONDITIONS if c in outputs}
+        return Predictions(rows, calibrator.channels(outputs["action"]), **rewards)
+
+    def _fitted(self) -> tuple[Transforms, N]:
+        if self.transforms is None or self.network is None:
+            raise UserError(f"{self.name}: not fitted yet; call fit(journeys, split, run) or load(run) first")
+        return self.transforms, self.network
+
+
+def tensors(encoded: Encoded, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, numbers and mask on a device."""
+    ids, numbers, mask = (torch.from_numpy(a) for a in (encoded.ids, encoded.numbers, encoded.mask))
+    return ids.to(device), numbers.to(device), mask.to(device)
+
+
+def last_of(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The last step of each journey, as places: mask (B, T) -> two (B,)."""
+    return torch.arange(len(mask), device=mask.device), mask.sum(dim=1) - 1
+
+
+def arrays(outputs: dict[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: output.cpu().numpy() for name, output in outputs.items()}
+
+
+def joined(parts: list[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([of[name] for of in parts]) for name in parts[0]}

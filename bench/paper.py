@@ -27,7 +27,7 @@ from headrace.journeys.prepare import prepare
 
 PUBLISHED = {"kuairand": 0.6793, "criteo": 0.5002}  # Table 2, F1
 QUICK = ["width=128", "batch_size=64", "epochs=150", "dropout=0.0", "preference=none", "gaussian=false"]
-INPUTS = {"numbers": (), "embedded": ("embed=true", "bins=16")}
+INPUTS = {"numbers": (), "embedded": ("categories=embedded", "bins=16")}
 WEIGHT = {"kuairand": 0.08, "criteo": 0.04}  # mu
 
 

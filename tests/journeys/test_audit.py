@@ -178,15 +178,17 @@ def test_a_session_that_lasts_past_the_cut_in_time_is_no_leak(tmp_path):
 
 
 @pytest.mark.parametrize("schema", [CLOCKED, CLOCKLESS])
-@pytest.mark.parametrize("embed", [True, False])
-def test_transforms_fitted_on_all_rows_are_found(tmp_path, schema, embed):
+@pytest.mark.parametrize("categories", ["embedded", "numbers", "both"])
+def test_transforms_fitted_on_all_rows_are_found(tmp_path, schema, categories):
     lengths = np.random.default_rng(2).integers(5, 30, 100).tolist()
     journeys = random_log(tmp_path / "j", schema, lengths)
     found = split(journeys, "users")
-    honest = Transforms.fit(journeys, found.rows("train"), {"click": 1.0}, 0.2, embed=embed, min_count=1)
+    honest = Transforms.fit(journeys, found.rows("train"), {"click": 1.0}, 0.2, categories=categories, min_count=1)
     assert of(audit(journeys, found, honest), "transforms").verdict == "clean"
     assert of(audit(journeys, found, Transforms.from_dict(honest.to_dict())), "transforms").verdict == "clean"
-    everything = Transforms.fit(journeys, np.arange(len(journeys)), {"click": 1.0}, 0.2, embed=embed, min_count=1)
+    everything = Transforms.fit(
+        journeys, np.arange(len(journeys)), {"click": 1.0}, 0.2, categories=categories, min_count=1
+    )
     told = of(audit(journeys, found, everything), "transforms")
     assert told.verdict == "leak"
     assert {"means/click", "scales/price"} <= set(told.columns)
@@ -198,7 +200,7 @@ def test_transforms_of_text_alone_need_no_embedding(tmp_path):
     categories = {"feature/place": ["home", "way", "work"]}
     journeys = write(tmp_path / "j", schema, [3] * 100, columns, categories=categories)
     found = split(journeys, "users")
-    honest = Transforms.fit(journeys, found.rows("train"), embed=False)
+    honest = Transforms.fit(journeys, found.rows("train"), categories="numbers")
     assert of(audit(journeys, found, honest), "transforms").verdict == "clean"
 
 

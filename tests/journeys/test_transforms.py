@@ -27,8 +27,13 @@ def all_of(journeys, statistics=None):
 
 
 @MANY
-@given(schema=both_schemas, lengths=lists_of_lengths, seed=st.integers(0, 999), embed=st.booleans())
-def test_fit_reads_the_given_steps_and_no_others(tmp_path, schema, lengths, seed, embed):
+@given(
+    schema=both_schemas,
+    lengths=lists_of_lengths,
+    seed=st.integers(0, 999),
+    categories=st.sampled_from(["embedded", "numbers", "both"]),
+)
+def test_fit_reads_the_given_steps_and_no_others(tmp_path, schema, lengths, seed, categories):
     rng = np.random.default_rng(seed)
     columns = columns_of(schema, lengths, seed)
     journeys = write(tmp_path / "a", schema, lengths, columns)
@@ -48,17 +53,24 @@ def test_fit_reads_the_given_steps_and_no_others(tmp_path, schema, lengths, seed
         name: np.where(kept_users if name.startswith("user/") else chosen, columns[name], other[name])
         for name in columns
     }
-    ours = Transforms.fit(journeys, rows, embed=embed, min_count=1).to_dict()
-    theirs = Transforms.fit(write(tmp_path / "b", schema, lengths, changed), rows, embed=embed, min_count=1).to_dict()
+    ours = Transforms.fit(journeys, rows, categories=categories, min_count=1).to_dict()
+    theirs = Transforms.fit(
+        write(tmp_path / "b", schema, lengths, changed), rows, categories=categories, min_count=1
+    ).to_dict()
     assert json.dumps(ours) == json.dumps(theirs)
 
 
 @MANY
-@given(schema=both_schemas, lengths=lists_of_lengths, seed=st.integers(0, 999), embed=st.booleans())
-def test_widths_and_ids_are_as_declared(tmp_path, schema, lengths, seed, embed):
+@given(
+    schema=both_schemas,
+    lengths=lists_of_lengths,
+    seed=st.integers(0, 999),
+    categories=st.sampled_from(["embedded", "numbers", "both"]),
+)
+def test_widths_and_ids_are_as_declared(tmp_path, schema, lengths, seed, categories):
     journeys = random_log(tmp_path / "j", schema, lengths, seed)
     transforms = Transforms.fit(
-        journeys, np.arange(0, len(journeys), 2), statistics=statistics_of(schema), embed=embed, min_count=1
+        journeys, np.arange(0, len(journeys), 2), statistics=statistics_of(schema), categories=categories, min_count=1
     )
     batch = all_of(journeys, statistics_of(schema))
     for encoded, cardinalities, width in (

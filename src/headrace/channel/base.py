@@ -30,7 +30,7 @@ from headrace.journeys.seams import Bools, Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import default_statistics, running
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import Encoded, Transforms
+from headrace.journeys.transforms import Categories, Encoded, Transforms
 from headrace.journeys.upcoming import upcoming
 from headrace.journeys.views import WHOLE, Batch, View, view
 from headrace.learn.checkpoint import State, join, part
@@ -45,7 +45,7 @@ class FitConfig:
     """What every method chooses: what it reads, what is a reward, and how it is fitted. A method adds its own."""
 
     length: int | None = None  # n, steps of a journey that are read; None: whole journeys
-    embed: bool = True  # categories held as numbers become embeddings; False: read as numbers, as the paper's code does
+    categories: Categories = "embedded"  # those held as numbers; numbers: as the paper's code reads them; both
     running: bool = True  # counts and rates so far among the inputs
     bins: int = 0  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
     context_bins: int = 0  # the same of the step's context
@@ -259,7 +259,7 @@ class NetworkMethod(ABC, Generic[C, N]):
             config.reward_weights,
             config.penalty,
             statistics,
-            config.embed,
+            config.categories,
             config.min_count,
         )
         so_far = running(journeys, statistics)

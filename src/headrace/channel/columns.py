@@ -49,7 +49,7 @@ def groups(transforms: Transforms) -> Groups:
             if where is not None:
                 where[0].append(ids)
             ids += 1
-        else:
+        if f.name in transforms.scales:
             if where is not None:
                 where[1].extend((numbers, numbers + 1))
             numbers += 2

@@ -88,7 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "width": 512,
         "length": 20,
-        "embed": False,
+        "categories": "numbers",
         "running": False,
         "bins": 0,
         "context_bins": 0,

@@ -17,7 +17,7 @@ from headrace.journeys.onward import of_training_users
 from headrace.journeys.seams import Floats
 from headrace.journeys.splits import PARTS, Split, session_starts
 from headrace.journeys.store import Array, Journeys, ragged_rows
-from headrace.journeys.transforms import Transforms
+from headrace.journeys.transforms import Categories, Transforms
 
 Verdict = Literal["clean", "note", "leak"]
 
@@ -232,14 +232,16 @@ def refit(journeys: Journeys, rows: Array, transforms: Transforms) -> Transforms
     """The same transforms fitted again on these rows."""
     codes = {name.split("/", 1)[1] for name in journeys.categories if "/" in name}
     numbers = [f.name for f in transforms.schema.features if f.kind == "categorical" and f.name not in codes]
-    embed = not numbers or any(name in transforms.vocabularies for name in numbers)
+    as_ids = not numbers or any(name in transforms.vocabularies for name in numbers)
+    as_numbers = any(name in transforms.scales for name in numbers)
+    categories: Categories = "both" if as_ids and as_numbers else "embedded" if as_ids else "numbers"
     return Transforms.fit(
         journeys,
         rows,
         transforms.reward_weights,
         transforms.penalty,
         transforms.statistics,
-        embed,
+        categories,
         transforms.min_count,
     )
 

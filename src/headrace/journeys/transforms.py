@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from headrace.journeys.seams import Floats, History, Integers
 from headrace.journeys.statistics import GAP, Statistic, default_statistics, gain_values, step_values
 from headrace.journeys.store import Array, Journeys
 from headrace.journeys.views import Batch
+
+Categories = Literal["embedded", "numbers", "both"]  # how categories that are stored as numbers are read
 
 PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
 PIECE = 100_000  # steps that are read at once
@@ -115,7 +117,7 @@ class Transforms:
     schema: LogSchema
     statistics: tuple[Statistic, ...]
     vocabularies: dict[str, Vocabulary]  # categorical features, by name
-    scales: dict[str, Scale]  # numeric features, cost and continuous gains, by name; the gap as "gap"
+    scales: dict[str, Scale]  # features read as numbers, cost and continuous gains, by name; the gap as "gap"
     means: dict[str, float]  # training mean of each gain
     classes: dict[str, int]  # number of classes of each gain of kind classes
     reward_weights: dict[str, float]  # the gains that make up the reward, with their weights; empty: no reward
@@ -138,10 +140,10 @@ class Transforms:
         reward_weights: dict[str, float] | None = None,
         penalty: float = 0.5,
         statistics: tuple[Statistic, ...] | None = None,
-        embed: bool = True,
+        categories: Categories = "embedded",
         min_count: int = 2,
     ) -> "Transforms":
-        """Fit on `rows`, the training steps. `embed = False` reads categories stored as numbers as numbers.
+        """Fit on `rows`, the training steps. `categories` says how those that are stored as numbers are read.
 
         The reward is the weighted sum of gains less `penalty` times the cost, min-max scaled (equations 3 and 18); by
         default the first gain that is not a label only.
@@ -164,11 +166,12 @@ class Transforms:
         scales: dict[str, Scale] = {}
         for f in schema.features:
             strings = journeys.categories.get(f"{'user' if f.level == 'user' else 'feature'}/{f.name}")
-            raw = (step_values(journeys, f.name, piece) for piece in pieces)
-            if f.kind == "categorical" and (embed or strings is not None):
+            as_ids = f.kind == "categorical" and (categories != "numbers" or strings is not None)
+            if as_ids:
+                raw = (step_values(journeys, f.name, piece) for piece in pieces)
                 vocabularies[f.name] = _vocabulary(raw, strings, min_count)
-            else:
-                scales[f.name] = _scale(raw)
+            if not as_ids or (categories == "both" and strings is None):
+                scales[f.name] = _scale(step_values(journeys, f.name, piece) for piece in pieces)
         means: dict[str, float] = {}
         classes: dict[str, int] = {}
         for g in schema.gains:
@@ -290,7 +293,7 @@ class Transforms:
             if f.name in self.vocabularies:
                 id_of = self.vocabularies[f.name].encode(raw, history.categories.get(f.name))
                 ids.append(np.broadcast_to(id_of, shape))
-            else:
+            if f.name in self.scales:
                 numbers.append(np.broadcast_to(self.scales[f.name].encode(raw), (*shape, 2)))
         if self.schema.channel is not None:
             ids.append(np.where(history.previous["channel"] < 0, BLANK, FIRST + history.previous["channel"]))
@@ -321,7 +324,7 @@ class Transforms:
             if f.name in self.vocabularies:
                 strings = batch.history.categories.get(f.name)
                 ids.append(self.vocabularies[f.name].encode(batch.context[f.name], strings))
-            else:
+            if f.name in self.scales:
                 numbers.append(self.scales[f.name].encode(batch.context[f.name]))
         if self._cost_is_context and batch.cost is not None:
             numbers.append(self.scales["cost"].encode(batch.cost))

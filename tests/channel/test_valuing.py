@@ -1,4 +1,4 @@
-"""A method's predictions as a policy: three ways to choose, and a score in terms of what is asked for."""
+"""A method's predictions as a policy: three ways to choose, and a score in terms of what is asked for, or its Q."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import pytest
 
 import headrace
 from headrace.channel.predictions import Predictions
+from headrace.channel.recommend import recommend, values_of
 from headrace.channel.valuing import actor
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools
@@ -73,3 +74,43 @@ def test_a_gain_that_the_method_does_not_predict_has_no_value_and_no_score(log: 
     with pytest.raises(UserError, match="predicts click, cost, which does not give conversion"):
         actor(Fixed(), worth, "value")(log, ROWS)
     assert actor(Fixed(), worth, "greedy")(log, ROWS).score is None
+
+
+class ValueBased(Fixed):
+    """Predicts no gains, only what each channel is worth; the third is ruled out."""
+
+    def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions:
+        assert isinstance(labels, np.ndarray)
+        return self.of(np.flatnonzero(labels)[::-1])
+
+    def of(self, rows: np.ndarray) -> Predictions:
+        values = np.array([[0.5, 0.2, -np.inf]]) + rows[:, None] / 100
+        return Predictions(rows, np.repeat(ACTION, len(rows), axis=0), values=values)
+
+    def predict_next(self, journeys: Journeys) -> Predictions:
+        return self.of(np.arange(journeys.n_users))
+
+
+def test_without_gains_the_values_choose_and_order_whatever_unit_is_asked_for(log: Journeys) -> None:
+    for worth in (Worth({"click": 1.0}), Worth({"conversion": 1.0}, 3.0)):
+        found = actor(ValueBased(), worth, "value")(log, ROWS)
+        assert found.chances.argmax(axis=1).tolist() == [0, 0, 0]
+        assert found.score is not None
+        assert found.score.tolist() == pytest.approx((0.5 + ROWS / 100).tolist())
+    assert actor(ValueBased(), worth, "greedy")(log, ROWS).chances.argmax(axis=1).tolist() == [1, 1, 1]
+
+
+def test_users_are_recommended_in_the_order_of_their_values_and_a_budget_is_refused(log: Journeys) -> None:
+    table = recommend(ValueBased(), log)
+    assert table.columns == ["user", "channel", "value", "propensity", "rank"]
+    assert table["user"].to_list() == log.users[::-1].tolist()
+    assert table["value"].to_list() == pytest.approx([0.5 + row / 100 for row in range(log.n_users)][::-1])
+    assert set(table["channel"]) == {log.channels[0]}
+    with pytest.raises(UserError, match="predicts no cost, so a budget of 5"):
+        recommend(ValueBased(), log, budget=5)
+
+
+def test_gains_of_a_method_that_predicts_none_are_refused() -> None:
+    found = Predictions(np.arange(1), ACTION, values=CLICK)
+    with pytest.raises(UserError, match="predicts no gains, and click was asked for"):
+        values_of(found, {"click": 1.0}, 0.0)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from headrace.channel.heads import CONDITIONS, Calibrator, Target
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
-from headrace.channel.recommend import values_of
+from headrace.channel.recommend import worth
 from headrace.errors import UserError
 from headrace.journeys.knots import with_knots
 from headrace.journeys.onward import learnt_until
@@ -178,6 +178,7 @@ class NetworkMethod(ABC, Generic[C, N]):
     space: Space
     config_type: Any
     learner: type[Learner[C, N]]
+    predicts_gains = True  # False: no reward heads; the channels' `values` are what it knows, if anything
 
     def __init__(self, config: C | None = None):
         self.config: C = config or self.config_type()
@@ -198,6 +199,7 @@ class NetworkMethod(ABC, Generic[C, N]):
 
         `reward_by_channel` (n, M, R), R outputs of the targets; `reward_in_context` (n, R) where the batch that tells
         the step's channel and context is given. Without one the places are the last step of each journey in turn.
+        A method that predicts no gains gives `action` and, if it is value-based, `values` (n, M).
         """
 
     def encode(self, history: History) -> tuple[Tensor, ...]:
@@ -364,10 +366,10 @@ class NetworkMethod(ABC, Generic[C, N]):
         return ScorePolicy(scores, len(self._fitted()[0].channels), stochastic)
 
     def value_policy(self) -> ScorePolicy:
-        """Always the channel of the largest expected gain less s times expected cost."""
+        """Always the channel of the largest expected gain less s times expected cost, or of the largest Q."""
 
         def values(histories: History) -> Floats:
-            return values_of(self.foresee(histories), self.reward_weights, self.penalty)[2]
+            return worth(self.foresee(histories), self.reward_weights, self.penalty)
 
         return ScorePolicy(values, len(self._fitted()[0].channels), stochastic=False)
 
@@ -391,7 +393,8 @@ class NetworkMethod(ABC, Generic[C, N]):
     def _answer(self, rows: NDArray[Any], outputs: dict[str, NDArray[Any]], calibrator: Calibrator) -> Predictions:
         transforms, _ = self._fitted()
         rewards = {c: calibrator.units(c, outputs[c], self.targets, transforms) for c in CONDITIONS if c in outputs}
-        return Predictions(rows, calibrator.channels(outputs["action"]), **rewards)
+        values = outputs["values"].astype(np.float64) if "values" in outputs else None
+        return Predictions(rows, calibrator.channels(outputs["action"]), **rewards, values=values)
 
     def _fitted(self) -> tuple[Transforms, N]:
         if self.transforms is None or self.network is None:

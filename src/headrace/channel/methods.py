@@ -25,6 +25,7 @@ class Method(Protocol):
     presets: dict[str, dict[str, Any]]
     space: Space  # what tuning searches
     config_type: Any  # a frozen dataclass
+    predicts_gains: bool  # False: it has no reward heads
     transforms: Transforms | None
     stage: StageResult | None
 
@@ -60,7 +61,10 @@ class Method(Protocol):
     def load(cls, run: Run) -> "Method": ...
 
 
-METHODS: dict[str, type[Method]] = {MTORL.name: MTORL, DIN.name: DIN}
+METHODS: dict[str, type[Method]] = {
+    DIN.name: DIN,
+    MTORL.name: MTORL,
+}
 
 
 def method_of(name: str) -> type[Method]:

@@ -40,13 +40,16 @@ def recommend(
     by: str = "value",
     progress: Callable[[str], None] | None = None,
 ) -> pl.DataFrame:
-    """One row a user, best first: user, channel, expected gain and cost, propensity, rank.
+    """One row a user, best first: user, channel, expected gain and cost, propensity, share of the log's policy, rank.
 
     The gain is the reward's: its gains by their weights (18). The channel is the one of the largest expected gain less
     s * cost, or of the largest penalised reward where the run predicts that ( `by = "value"` ), or the one that the log
     would choose ( `by = "policy"` ); users stand in the order of that value (user-level allocation, section 3.7.2).
     `budget`, in the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is
     refused.
+
+    A method that predicts no gains chooses and orders by its `values` instead: these stand in the place of gain and
+    cost, and of the share, for its policy is not the log's; without a cost a budget is refused.
     """
     if by not in ("value", "policy"):
         raise UserError(f"recommend: by = {by!r}, expected 'value' or 'policy'")
@@ -55,41 +58,61 @@ def recommend(
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
     if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
-    found, gain, cost, value = predict_values(method, journeys, "recommend")
+    found = predict_users(method, journeys, "recommend")
+    value = worth(found, method.reward_weights, method.penalty)
     choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
     at = np.arange(len(choice))
+    columns = {"user": journeys.users, "channel": np.asarray(journeys.channels)[choice]}
+    propensity = np.ones(len(choice))  # the choice is deterministic
+    if found.reward_by_channel:
+        gain, cost, _ = values_of(found, method.reward_weights, method.penalty)
+        columns |= {"expected_gain": gain[at, choice], "expected_cost": cost[at, choice], "propensity": propensity}
+        columns |= {"logged_share": found.action[at, choice]}  # how often the log's own policy would choose so
+    elif budget is None:
+        columns |= {"value": value[at, choice], "propensity": propensity}
+    else:
+        raise UserError(
+            f"recommend: {method.name} predicts no cost, so a budget of {budget} cannot be kept to; leave it out, or "
+            "give a run of a method with reward heads, such as mtorl"
+        )
     order = np.argsort(-value[at, choice], kind="stable")
-    table = pl.DataFrame(
-        {
-            "user": journeys.users,
-            "channel": np.asarray(journeys.channels)[choice],
-            "expected_gain": gain[at, choice],
-            "expected_cost": cost[at, choice],
-            "propensity": np.ones(len(choice)),  # the choice is deterministic
-            "logged_share": found.action[at, choice],  # how often the log's own policy would choose so
-        }
-    )[order]
+    table = pl.DataFrame(columns)[order]
     table = table.with_columns(pl.int_range(1, pl.len() + 1).alias("rank"))
     if budget is not None:
         table = table.filter(pl.col("expected_cost").cum_sum() <= budget)
     return table
 
 
-def predict_values(method: Recommender, journeys: Journeys, command: str) -> tuple[Predictions, Floats, Floats, Floats]:
-    """The prediction of each user's next step, and `values_of` it; UserError where the method's reward has no order."""
+def predict_users(method: Recommender, journeys: Journeys, command: str) -> Predictions:
+    """The prediction of each user's next step; UserError where the method's reward has no order."""
     schema = journeys.schema
     classes = [g for g in method.reward_weights if schema.gain(g).kind == "classes"]
     if classes:
         raise UserError(f"{command}: {', '.join(classes)} has classes and no order; name another gain with --reward")
     if not method.reward_weights:
         raise UserError(f"{command}: schema {schema.name} has no gain known in time; name one with --reward GAIN")
-    found = method.predict_next(journeys)
-    return found, *values_of(found, method.reward_weights, method.penalty)
+    return method.predict_next(journeys)
+
+
+def worth(found: Predictions, weights: dict[str, float], penalty: float) -> Floats:
+    """(U, M) what a channel is worth to the method: its gain less penalty * cost, or its Q where it predicts no gains.
+
+    >>> worth(Predictions(np.arange(1), np.full((1, 2), 0.5), values=np.array([[0.5, 2.0]])), {"click": 1.0}, 0.5)
+    array([[0.5, 2. ]])
+    """
+    if not found.reward_by_channel and found.values is not None:
+        return found.values
+    return values_of(found, weights, penalty)[2]
 
 
 def values_of(found: Predictions, weights: dict[str, float], penalty: float) -> tuple[Floats, Floats, Floats]:
     """Expected gain, expected cost and value of each channel, (U, M) each; the value is gain - penalty * cost, or the
-    penalised reward where that is predicted."""
+    penalised reward where that is predicted. UserError where no gains are predicted."""
+    if not set(weights) <= found.reward_by_channel.keys():
+        raise UserError(
+            f"the method predicts {', '.join(found.reward_by_channel) or 'no gains'}, and {', '.join(weights)} was "
+            "asked for; give a run of a method with reward heads, such as mtorl"
+        )
     gain = np.zeros_like(found.action)
     for name, weight in weights.items():
         gain += weight * found.reward_by_channel[name]

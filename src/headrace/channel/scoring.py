@@ -25,6 +25,7 @@ class ChannelMethod(Protocol):
     """What scoring needs of a method."""
 
     name: str
+    predicts_gains: bool
 
     @property
     def reward_gains(self) -> tuple[str, ...]: ...
@@ -136,8 +137,13 @@ def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
 
 
 def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
-    """The targets of a table: the channel, the reward's gains in three conditionings, other gains in the first."""
+    """The targets of a table: the channel, the reward's gains in three conditionings, other gains in the first.
+
+    Of a method that predicts no gains the channel alone: a value is no forecast that an outcome could be held against.
+    """
     found = [Target("action")] if journeys.schema.channel is not None else []
+    if not method.predicts_gains:
+        return found
     for gain in journeys.schema.gains:
         if gain.name in method.reward_gains:
             found += [Target(gain.name), Target(gain.name, "channel"), Target(gain.name, "context")]

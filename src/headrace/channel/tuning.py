@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headrace.channel.methods import method_of
+from headrace.channel.methods import Method, method_of
 from headrace.channel.scoring import evaluate
 from headrace.errors import UserError, unknown
 from headrace.evaluate.targets import PREFIX, Target
@@ -60,6 +60,12 @@ def watched(metric: str) -> str:
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, "tuning goes by a loss")
     return WATCHED[metric.partition("/")[0]]
+
+
+def check_metric(metric: str, kind: type[Method]) -> None:
+    """UserError for a metric of gains where the method predicts none."""
+    if not kind.predicts_gains and not metric.startswith("action/"):
+        raise UserError(f"metric {metric}: {kind.name} predicts no gains; tune it by action/log_loss")
 
 
 def target_of(metric: str, gains: tuple[str, ...]) -> Target:

@@ -2,7 +2,7 @@
 
     policy   a draw from the action decoder's probabilities
     greedy   their largest
-    value    the channel of the largest expected gain less s times cost
+    value    the channel of the largest expected gain less s times cost; of the largest Q of a value-based method
 
 n rows, M channels.
 """
@@ -36,7 +36,11 @@ class Valued(Protocol):
 
 
 def actor(method: Valued, worth: Worth, by: By = "value") -> Actor:
-    """The method as a policy; its score is the largest gain that it expects, in terms of `worth`."""
+    """The method as a policy; its score is the largest gain that it expects, in terms of `worth`.
+
+    A method that predicts no gains chooses by its own `values`, and these are its score: they order users, whatever
+    unit is asked for.
+    """
 
     def act(journeys: Journeys, rows: Integers) -> Acts:
         labels = np.zeros(journeys.n_steps, dtype=np.bool_)
@@ -65,8 +69,13 @@ def actor(method: Valued, worth: Worth, by: By = "value") -> Actor:
 
 
 def expected(method: Valued, found: Predictions, worth: Worth) -> Floats | None:
-    """(n, M) the gain to be expected of each channel; None where the method does not predict what is asked for."""
+    """(n, M) the gain to be expected of each channel, or the method's own `values` where it predicts no gains.
+
+    None where the method does not predict what is asked for.
+    """
     there = found.reward_by_channel
+    if not there and found.values is not None:
+        return found.values
     own = dict(worth.weights) == method.reward_weights and worth.penalty == method.penalty
     if own and "penalised" in there:
         return there["penalised"]

@@ -17,7 +17,7 @@ from headrace.campaign.constraints import Constraints, load, with_flags
 from headrace.campaign.draft import MORE, Draft, Offer
 from headrace.campaign.money import MICROS
 from headrace.channel.methods import load as load_method
-from headrace.channel.recommend import predict_values, save
+from headrace.channel.recommend import predict_users, save, values_of
 from headrace.cli.measuring import kept, own_schema
 from headrace.cli.ratios import INITIAL, ratios
 from headrace.cli.settings import open_journeys
@@ -110,7 +110,8 @@ def wanted_of(flags: "MakePlan", journeys: Journeys) -> Constraints:
 def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, Notes]:
     """Expected gains and costs of every user's next exposure, and what other rules say."""
     method = load_method(run)
-    _, gains, costs, _ = predict_values(method, journeys, "plan")
+    found = predict_users(method, journeys, "plan")
+    gains, costs, _ = values_of(found, method.reward_weights, method.penalty)
     costs, replaced = priced(costs, journeys)
     gains, words = _scored(flags, journeys, gains.astype(np.float64))
     shares, shares_words = ratios(run, method, journeys, flags.alpha)

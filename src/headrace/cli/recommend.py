@@ -11,7 +11,8 @@ from headrace.cli.parse import QUIET
 
 @dataclass(frozen=True, slots=True)
 class Recommend:
-    """Write one row a user, best first: user, channel, expected gain and cost, propensity, rank."""
+    """Write one row a user, best first: user, channel, expected gain and cost, or the value to a run that predicts
+    neither, propensity, rank."""
 
     run: tyro.conf.Positional[Path]
     """A folder that train left."""
@@ -49,6 +50,9 @@ class Recommend:
         for row in table.head(10).iter_rows():
             shown.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
         out.print(shown)
+        if "expected_gain" not in table.columns:
+            out.print(f"{self.out}: {table.height:,} users, in the order of their best channel's value")
+            return
         cost = journeys.schema.cost
         spend = "" if cost is None else f" at an expected cost of {table['expected_cost'].sum():,.4g} {cost.unit}"
         limit = "" if self.budget is None else f" (budget {self.budget:,.10g})"

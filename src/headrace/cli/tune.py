@@ -41,7 +41,7 @@ class Tune:
 
     def execute(self) -> None:
         from headrace.channel.methods import method_of
-        from headrace.channel.tuning import FitAndMeasure, space_of, watched
+        from headrace.channel.tuning import FitAndMeasure, check_metric, space_of, watched
         from headrace.cli.console import out, progress
         from headrace.cli.fitting import audited, provenance
         from headrace.cli.settings import configure, open_journeys, refuse_run
@@ -59,6 +59,7 @@ class Tune:
         kind = method_of(self.method)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, (*self.set, f"seed={self.seed}"))
         tuning = TuneConfig(watched(self.metric), self.trials, self.jobs, self.seed)
+        check_metric(self.metric, kind)
         fixed = frozenset(change.partition("=")[0] for change in self.set)
         if self.space is None:
             space = space_of(self.method, config, fixed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.channel.methods import load
+from headrace.channel.methods import load, method_of
 from headrace.channel.valuing import actor
 from headrace.cli.valuing_question import Asked
 from headrace.errors import UserError
@@ -76,7 +76,8 @@ def candidates(asked: Asked, tell: Tell) -> Candidates:
 
 def _what(name: str, run: Run | None, by: str) -> str:
     if run is not None:
-        how = {"value": "the channel of the largest expected gain", "policy": "drawn as its action decoder says"}
+        best = "expected gain" if method_of(run.config["method"]).predicts_gains else "value"
+        how = {"value": f"the channel of the largest {best}", "policy": "drawn as its action decoder says"}
         return f"run {run.path.resolve().name}: {how.get(by, 'the most probable channel of its action decoder')}"
     if name.startswith("constant:"):
         return f"{name.removeprefix('constant:')} for everybody"

@@ -51,7 +51,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no averaged weights": {"average": None},
     "no running rates": {"running": False},
     "no shortcut to the inputs": {"shortcut": False},
-    "categories read as numbers": {"categories": "numbers"},
+    "categories as embeddings alone": {"categories": "embedded"},
+    "categories as embeddings and numbers": {"categories": "both"},
     "not calibrated": {"calibrate": False},
     # the paper's own parts
     "without causal states": {"tcn_layers": 0},

@@ -11,6 +11,7 @@ n labelled steps, S seeds.
 """
 
 import argparse
+import dataclasses
 import json
 import shutil
 import sys
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from scipy.special import expit, logit, softmax
 
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
 from headrace.channel.scoring import predict_all, source_of
@@ -27,7 +29,7 @@ from headrace.cli.settings import configure
 from headrace.evaluate.bootstrap import draws, interval, ratio
 from headrace.evaluate.floors import CLASS_FLOORS, GAIN_FLOORS
 from headrace.evaluate.folds import pooled
-from headrace.evaluate.metrics import Predicted, Steps, losses
+from headrace.evaluate.metrics import CLIP, Predicted, Steps, losses
 from headrace.evaluate.results import Record, Source, aggregate, record, save, score
 from headrace.evaluate.significance import holm, p_value
 from headrace.evaluate.targets import Target
@@ -101,7 +103,9 @@ def table(sample: str, protocol: str, given: argparse.Namespace) -> None:
         records += [r for r in aggregate(records) if r["against"] is None]
         sources = {t: source_of(Source(journeys.schema.name, protocol), t, method) for t in found}
         paired, pairs = over_seeds(found, sources, method.name)
-        records += paired
+        together, more = averaged(found, sources, method.name)
+        records += paired + together
+        pairs += more
     name = f"mtorl-{sample}-{protocol}"
     save(records, given.out / f"{name}.json")
     made = environment()
@@ -149,6 +153,43 @@ def over_seeds(
             low, high = show(r["low"], 4, True), show(r["high"], 4, True)
             name = f"{key[0].prefix} ({key[0].name}), {key[1]}"
             lines.append(f"| {name} | {show(r['value'], 4, True)} [{low}, {high}] | {adjusted[key]:.3f} |")
+    return records, lines
+
+
+def averaged(
+    found: Mapping[Target, list[Scored]], sources: Mapping[Target, Source], model: str
+) -> tuple[list[Record], list[str]]:
+    """The seeds' predictions averaged in log-odds, none of a net that saw the step's user: so are the trees'.
+
+    In the records `setting` holds how many were averaged.
+    """
+    records: list[Record] = []
+    lines = ["", f"| log loss, {len(next(iter(found.values())))} averaged | MTORL | LightGBM | difference [95 %] |"]
+    lines.append("|---" * 4 + "|")
+    for target, seeds in found.items():
+        steps = seeds[0][0]
+        same = all(np.array_equal(of.rows, steps.rows) for of, _ in seeds)
+        if steps.kind == "continuous" or not same or "lightgbm" not in seeds[0][1]:
+            continue
+        means: dict[str, Floats] = {}
+        for name in (model, "lightgbm"):
+            values = [np.clip(p.values, CLIP, 1 - CLIP) for _, of in seeds if isinstance(p := of[name], Predicted)]
+            if steps.kind == "classes":
+                mean = softmax(np.mean(np.log(values), axis=0), axis=1)
+            else:
+                mean = expit(np.mean([logit(v) for v in values], axis=0))
+            means[name] = losses(steps, Predicted(mean))
+        source = sources[target]
+        source = dataclasses.replace(source, seed=None, setting=source.setting | {"averaged": len(seeds)})
+        alone, difference, _ = compare(source, target.prefix, steps, means, model, "lightgbm")
+        theirs, _, _ = compare(source, target.prefix, steps, means, "lightgbm", "lightgbm")
+        assert difference is not None
+        records += [alone, theirs, difference]
+        low, high = (show(difference[end], 4, True) for end in ("low", "high"))
+        lines.append(
+            f"| {target.prefix} ({target.name}) | {show(alone['value'], 4)} | {show(theirs['value'], 4)} "
+            f"| {show(difference['value'], 4, True)} [{low}, {high}] |"
+        )
     return records, lines
 
 

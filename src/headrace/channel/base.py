@@ -45,7 +45,9 @@ class FitConfig:
     """What every method chooses: what it reads, what is a reward, and how it is fitted. A method adds its own."""
 
     length: int | None = None  # n, steps of a journey that are read; None: whole journeys
-    categories: Categories = "embedded"  # those held as numbers; numbers: as the paper's code reads them; both
+    categories: Categories = (
+        "numbers"  # how those stored as numbers are read; both or embedded: where order says nothing
+    )
     running: bool = True  # counts and rates so far among the inputs
     bins: int = 0  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
     context_bins: int = 0  # the same of the step's context

@@ -37,7 +37,7 @@ from headrace.errors import UserError
 from headrace.journeys.seams import History
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import FIRST, UNKNOWN, Transforms
+from headrace.journeys.transforms import FIRST, UNKNOWN, Categories, Transforms
 from headrace.journeys.views import Batch, View
 from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
@@ -58,6 +58,7 @@ class DINConfig(FitConfig):
     co_train: bool = False  # whether the encoder learns too
     encoder_rate: float = 0.1  # its learning rate, as a share of the model's
     length: int | None = 50  # whole journeys cost their length squared
+    categories: Categories = "embedded"
     learning_rate: float = 6e-3
     weight_decay: float = 1e-4
     batch_size: int = 32

@@ -88,7 +88,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {
         "width": 512,
         "length": 20,
-        "categories": "numbers",
         "running": False,
         "bins": 0,
         "context_bins": 0,

@@ -11,6 +11,7 @@ from channel_logs import by_users, columns_of, small_log
 from headrace.channel.methods import METHODS, Method, load
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
 from headrace.channel.recommend import recommend
+from headrace.cli.fitting import foretold
 from headrace.errors import UserError
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
@@ -212,3 +213,10 @@ def test_a_log_without_channels_is_refused(name: str, tmp_path: Path, encoder: P
 
     with pytest.raises(UserError, match="names no channel"):
         tiny(name, encoder).check(Bare())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("categories", "told"), [("numbers", "read as numbers: half, topic;"), ("both", None)])
+def test_ids_that_are_read_as_numbers_are_named_before_a_fit(tmp_path: Path, categories: str, told: str | None):
+    journeys = small_log(tmp_path / "j")
+    lines = foretold(MTORL(MTORLConfig(categories=categories)), journeys, by_users(journeys))
+    assert [line[: len(told or "")] for line in lines] == ([told] if told else [])

@@ -7,7 +7,7 @@ from headrace.journeys.audit import Finding, audit, has_leak
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import Transforms
+from headrace.journeys.transforms import Transforms, stored_as_numbers
 
 
 def audited(
@@ -65,9 +65,14 @@ def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
 
 
 def foretold(method: Any, journeys: Journeys, split: Split) -> list[str]:
-    """What is to be known before a fit: how long the sessions are that a predictor's critics are to learn from."""
+    """What is to be known before a fit: which ids a channel method reads as numbers, and how long the sessions are that
+    a predictor's critics are to learn from."""
     from headrace.cli.rooms import room_of
 
+    if room_of(method.name) == "channel":
+        ordered = stored_as_numbers(journeys) if method.config.categories == "numbers" else []
+        told = f"read as numbers: {', '.join(ordered)}; where their order says nothing, give  --set categories=both"
+        return [told] if ordered else []
     if room_of(method.name) != "predict":
         return []
     from headrace.predict.sessions import lengths, rule_of, sessions

@@ -17,7 +17,7 @@ from headrace.journeys.onward import of_training_users
 from headrace.journeys.seams import Floats
 from headrace.journeys.splits import PARTS, Split, session_starts
 from headrace.journeys.store import Array, Journeys, ragged_rows
-from headrace.journeys.transforms import Categories, Transforms
+from headrace.journeys.transforms import Categories, Transforms, stored_as_numbers
 
 Verdict = Literal["clean", "note", "leak"]
 
@@ -230,8 +230,7 @@ def _transforms(journeys: Journeys, split: Split, transforms: Transforms, parent
 
 def refit(journeys: Journeys, rows: Array, transforms: Transforms) -> Transforms:
     """The same transforms fitted again on these rows."""
-    codes = {name.split("/", 1)[1] for name in journeys.categories if "/" in name}
-    numbers = [f.name for f in transforms.schema.features if f.kind == "categorical" and f.name not in codes]
+    numbers = stored_as_numbers(journeys)
     as_ids = not numbers or any(name in transforms.vocabularies for name in numbers)
     as_numbers = any(name in transforms.scales for name in numbers)
     categories: Categories = "both" if as_ids and as_numbers else "embedded" if as_ids else "numbers"

@@ -110,6 +110,12 @@ class Scale:
             return squeeze(np.clip((raw - self.mean) / self.std, -LARGEST, LARGEST))
 
 
+def stored_as_numbers(journeys: Journeys) -> list[str]:
+    """The categorical features of a log that it stores as numbers, not as text."""
+    text = {name.split("/", 1)[1] for name in journeys.categories if "/" in name}
+    return [f.name for f in journeys.schema.features if f.kind == "categorical" and f.name not in text]
+
+
 @dataclass(frozen=True, slots=True)
 class Transforms:
     """Everything fitted on a split's training steps that stands between a log and a network."""

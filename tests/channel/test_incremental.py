@@ -49,7 +49,7 @@ def stream(path: Path) -> Journeys:
 
 
 def first_run(journeys: Journeys, path: Path, **change: object) -> Run:
-    config = MTORLConfig(**(PRESETS["tiny"] | {"epochs": 4} | change))
+    config = MTORLConfig(**(PRESETS["tiny"] | {"epochs": 4, "categories": "embedded"} | change))
     split = journeys.split("users", 0)
     settings = {"method": "mtorl", "config": dataclasses.asdict(config)}
     run = Run.create(path, {**settings, "protocol": "users", "split_seed": 0, "fold": None})

@@ -114,6 +114,15 @@ def test_weights_see_no_dropout_and_carry_no_gradient(log: Journeys, tmp_path: P
     assert torch.equal(first, second) and not first.requires_grad
 
 
+@pytest.mark.parametrize("weights", ["constant", "return", "focal"])
+def test_controls_without_critics_are_the_same_whether_those_of_others_learn_on(
+    weights: str, log: Journeys, tmp_path: Path
+):
+    for critics in ("frozen", "joint"):
+        tiny(weights=weights, critics=critics).fit(log, by_users(log), tmp_path / critics, progress=False)
+    assert weights_of(tmp_path / "frozen") == weights_of(tmp_path / "joint")
+
+
 @pytest.mark.parametrize("start", ["pretrained", "fresh"])
 @pytest.mark.parametrize("critics", ["frozen", "joint"])
 def test_stage_c_starts_and_keeps_its_critics_as_asked(start: str, critics: str, log: Journeys, tmp_path: Path):

@@ -54,9 +54,9 @@ class MultiTask:
         self.network, self.train, self.validation = network, train, validation
         self.kind, self.lambda_, self.decay, self.batch_size = kind, lambda_, decay, batch_size
         self.critics, self.brought = critics, brought
-        self.joint = joint or kind == "ddpg"
         if kind in BY_CRITIC and critics is None:
             raise ValueError(f"weights {kind} need critics")
+        self.joint = critics is not None and (joint or kind == "ddpg")
         if critics is not None:
             critics.critic.requires_grad_(self.joint)
         self.target = copy.deepcopy(network).requires_grad_(False).eval() if self.joint else None

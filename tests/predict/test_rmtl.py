@@ -90,9 +90,11 @@ def test_the_constant_control_is_plain_retraining_bit_for_bit(log: Journeys, tmp
 
 
 def test_lambda_zero_is_the_constant_control_bit_for_bit(log: Journeys, tmp_path: Path):
-    for name, change in (("constant", {"weights": "constant"}), ("rl", {"weights": "rl", "lambda_": 0.0})):
+    changes: dict[str, dict[str, Any]] = {"constant": {"weights": "constant"}}
+    changes |= {critics: {"weights": "rl", "lambda_": 0.0, "critics": critics} for critics in ("frozen", "joint")}
+    for name, change in changes.items():
         tiny(**change).fit(log, by_users(log), tmp_path / name, progress=False)
-    assert weights_of(tmp_path / "constant") == weights_of(tmp_path / "rl")
+    assert weights_of(tmp_path / "constant") == weights_of(tmp_path / "frozen") == weights_of(tmp_path / "joint")
 
 
 def test_weights_change_the_model(log: Journeys, tmp_path: Path):

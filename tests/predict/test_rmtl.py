@@ -100,8 +100,25 @@ def test_lambda_zero_is_the_constant_control_bit_for_bit(log: Journeys, tmp_path
 def test_weights_change_the_model(log: Journeys, tmp_path: Path):
     kinds = [w for w in WEIGHTS if w != "none"]
     for name in kinds:
-        tiny(weights=name, lambda_=5.0, decay=0.3).fit(log, by_users(log), tmp_path / name, progress=False)
+        tiny(weights=name, lambda_=5.0, decay=0.3, retrain_epochs=4).fit(log, by_users(log), tmp_path / name, progress=False)
     assert len({weights_of(tmp_path / name) for name in kinds}) == len(kinds)
+
+
+def test_dynamic_weights_are_one_until_two_epochs_tell_how_fast_each_loss_falls(log: Journeys, tmp_path: Path):
+    split = by_users(log)
+    method = tiny(weights="none").fit(log, split, tmp_path / "run", progress=False)
+    held = prepare(log, split, method.config)
+    learner = MultiTask(method.network, held.train, held.validation, method.optimiser(), 32, "dwa")  # type: ignore[arg-type]
+    at = torch.arange(20)
+    means, told = [], []
+    for epoch in range(3):
+        told.append(learner.weights(at, held.train.ids[at], held.train.numbers[at], held.train.labels[at]))
+        steps = [learner.step(batch)["bce"] for batch in learner.batches(epoch)]
+        learner.validate()
+        assert float(learner.losses[3].mean()) == pytest.approx(np.mean(steps))
+        means.append(learner.losses[3])
+    assert told[0].tolist() == told[1].tolist() == [1.0, 1.0]
+    assert torch.allclose(told[2].double(), 2 * torch.softmax(means[1] / means[0] / 2, dim=0))
 
 
 def test_weights_see_no_dropout_and_carry_no_gradient(log: Journeys, tmp_path: Path):

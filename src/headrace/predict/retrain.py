@@ -62,7 +62,7 @@ class MultiTask:
         self.target = copy.deepcopy(network).requires_grad_(False).eval() if self.joint else None
         self.module = Weighted(network, K, kind == "uncertainty").to(train.labels.device)
         self.optimiser = Optimiser(self.module, optimiser)
-        self.losses = torch.ones(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
+        self.losses = torch.zeros(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
 
     def batches(self, seed: int) -> Iterator[Tensor]:
         return self.train.batches(self.batch_size, seed)

@@ -100,7 +100,9 @@ def test_lambda_zero_is_the_constant_control_bit_for_bit(log: Journeys, tmp_path
 def test_weights_change_the_model(log: Journeys, tmp_path: Path):
     kinds = [w for w in WEIGHTS if w != "none"]
     for name in kinds:
-        tiny(weights=name, lambda_=5.0, decay=0.3, retrain_epochs=4).fit(log, by_users(log), tmp_path / name, progress=False)
+        tiny(weights=name, lambda_=5.0, decay=0.3, retrain_epochs=4).fit(
+            log, by_users(log), tmp_path / name, progress=False
+        )
     assert len({weights_of(tmp_path / name) for name in kinds}) == len(kinds)
 
 
@@ -222,7 +224,8 @@ def test_names_of_variants_are_told_apart():
 
 
 def test_a_wrong_config_is_named():
-    for change in ({"gamma": 1.0}, {"width": 0}, {"soft_update": 0.0}, {"weights": "constant", "critics_from": "x"}):
+    wrong = ({"gamma": 1.0}, {"width": 0}, {"soft_update": 0.0}, {"retrain_rate": 0.0}, {"learning_rate": -1.0})
+    for change in (*wrong, {"weights": "constant", "critics_from": "x"}):
         with pytest.raises(UserError, match="rmtl config"):
             RMTLConfig(**change)  # type: ignore[arg-type]
 

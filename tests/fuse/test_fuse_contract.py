@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from feed_logs import feed_log
 
+from headrace.fuse.fusion import quantile_cells
 from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import METHODS, load
+from headrace.fuse.replay import scores_of
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
@@ -70,6 +72,17 @@ def test_forms_of_actions_and_fusions_are_kept_by_the_run(
     weights = found.policy().weights_of(found.policy().state.of_rows(log, np.arange(10)))
     assert found.config == config
     assert form == "box" or np.allclose(np.linalg.norm(weights, axis=1), 1.0)
+
+
+def test_cells_are_fitted_to_the_lists_of_training_requests_and_kept_by_the_run(tmp_path: Path):
+    log = feed_log(tmp_path / "j", users=20, lists="all")
+    parts = split(log, "time", 0, fractions=(0.6, 0.0, 0.4))
+    changes = {"reward_weights": {"dwell_s": 1.0}, "fusion": "cells"}
+    made = METHODS["td3"](METHODS["td3"].config_type(**METHODS["td3"].presets["tiny"], **changes))
+    made.fit(log, parts, tmp_path / "run", progress=False)
+    of_training = np.repeat(parts.parts["train"], np.diff(log.column("item_offsets")))
+    scores = np.stack([log.column(f"item/score/{n}")[of_training] for n in scores_of(log)], axis=1)
+    assert made.fusion == load(Run.open(tmp_path / "run")).fusion == quantile_cells(scores.astype(np.float64))
 
 
 def test_a_fit_that_is_killed_and_resumed_ends_in_the_same_bits(log: Journeys, tmp_path: Path):

@@ -22,7 +22,7 @@ from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
 from headrace.fuse.state import Floats32, State
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
-from headrace.journeys.store import Journeys
+from headrace.journeys.store import Journeys, ragged_rows
 from headrace.journeys.transforms import Transforms
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.run import Run
@@ -119,9 +119,10 @@ class FuseMethod:
         names = scores_of(journeys)
         scores = None
         if self.config.fusion == "cells" and journeys.has(f"item/score/{names[0]}"):
-            every = [np.asarray(journeys.column(f"item/score/{n}")) for n in names]
-            step = -(-len(every[0]) // CELL_ITEMS)
-            scores = np.stack([column[::step].astype(np.float64) for column in every], axis=1)
+            starts = journeys.column("item_offsets")
+            items = ragged_rows(starts[:-1][ready.rows], np.diff(starts)[ready.rows])
+            items = items[:: max(1, -(-len(items) // CELL_ITEMS))]
+            scores = np.stack([journeys.column(f"item/score/{n}")[items].astype(np.float64) for n in names], axis=1)
         self.fusion = fusion_of(self.config.fusion, len(names), scores=scores)
         self.learn(ready, run, progress, objective)
         ready.state.transforms.save(run.path / "transforms.json")

@@ -1,5 +1,6 @@
 """Every method: fit, save, load, act the same; the same seed, the same weights; a kill and resume, the same bits."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -57,6 +58,22 @@ def test_a_method_loads_as_it_was_fitted_and_the_same_seed_gives_the_same(
     assert files[0] == files[1]
     weights = loaded.policy().weights(log.histories(np.arange(20), loaded.policy().state.steps))
     assert (weights >= np.array(loaded.actions.low)).all() and (weights <= np.array(loaded.actions.high)).all()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_shared_choices_act_in_every_method(
+    name: str, log: Journeys, parts: Split, ready: Prepared, tmp_path: Path
+):
+    changes = {"gamma": 0.0, "critic_rate": 0.05, "batch": 16, "replay": 30, "target_every": 3, "target_rate": 1.0}
+    if name not in ("bo", "es"):  # a search has no actor
+        changes["actor_rate"] = 0.05
+    seen = set()
+    for field, value in ({"seed": 0} | changes).items():
+        config = dataclasses.replace(tiny(name), **{field: value})  # type: ignore[type-var]
+        METHODS[name](config).fit(log, parts, tmp_path / field, progress=False, prepared=ready)
+        (tensors,) = (tmp_path / field / "checkpoints").glob("*/*.safetensors")
+        seen.add(tensors.read_bytes())
+    assert len(seen) == 1 + len(changes)
 
 
 @pytest.mark.parametrize("form", ["unit", "box"])

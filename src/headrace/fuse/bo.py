@@ -90,7 +90,7 @@ class BO(FuseMethod):
     def learn(self, ready: Prepared, run: Run, progress: bool, objective: Objective | None) -> None:
         c = self.config
         if objective is None:
-            objective = LogObjective(ready.train, run, c.updates, c.hidden, c.seed, progress)
+            objective = LogObjective(ready.train, run, c, progress)
         chosen, points, values = search(objective, ready.actions.size, c)
         run.write_json("search.json", {"points": points.tolist(), "values": values.tolist()})
         run.write_weights("model.safetensors", {"action": torch.from_numpy(chosen)})

@@ -37,7 +37,7 @@ class FuseConfig:
     videos: int = 500  # the past that the state counts over
     gamma: float = 0.95  # discount
     hidden: tuple[int, ...] = (64, 64)  # widths of all networks
-    updates: int = 30_000
+    updates: int = 30_000  # in whole epochs of 500, if there are more
     batch: int = 256
     replay: int = 100_000  # transitions kept, the last ones
     critic_rate: float = 1e-3  # learning rates
@@ -54,6 +54,14 @@ class FuseConfig:
             raise UserError(f"fuse config: gamma = {self.gamma}, expected 0 or more and below 1; change it")
         if not 0 < self.target_rate <= 1:
             raise UserError(f"fuse config: target_rate = {self.target_rate}, expected above 0, at most 1; change it")
+
+
+EPOCH = 500  # updates between two looks at Q
+
+
+def epochs(config: FuseConfig) -> int:
+    """How many epochs of the loop a fit takes."""
+    return -(-config.updates // EPOCH)
 
 
 PAPER = {  # Zhang et al. 2022, 4.2; widths are not printed
@@ -127,7 +135,7 @@ class Learner:
                 updates.soft_update(slow, net, self.config.target_rate)
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        return self.replay.batches(self.config.batch, min(500, self.config.updates), seed)
+        return self.replay.batches(self.config.batch, min(EPOCH, self.config.updates), seed)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -16,7 +16,7 @@ from headrace.errors import UserError
 from headrace.fuse.actions import Actions
 from headrace.fuse.affinity import Affinity, affinity, reward_weights
 from headrace.fuse.fusion import Cells, Fusion, fusion_of
-from headrace.fuse.learner import PRESETS, FuseConfig, Learner
+from headrace.fuse.learner import EPOCH, PRESETS, FuseConfig, Learner, epochs
 from headrace.fuse.policy import Act, FusionPolicy, numpy_act
 from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
 from headrace.fuse.state import Floats32, State
@@ -144,12 +144,11 @@ class FuseMethod:
         """Fit the learner through the loop, and leave its weights as model.safetensors."""
         config = self.config
         learner = self.learner_type(Replay(ready.train, config.replay), config)
-        epochs = max(1, -(-config.updates // 500))
         loop = LoopConfig(
-            epochs=epochs,
+            epochs=epochs(config),
             patience=None,
             checkpoint_every_steps=min(2_000, max(1, config.updates // 4)),
-            log_every_steps=500,
+            log_every_steps=EPOCH,
             seed=config.seed,
             progress=progress,
         )

@@ -92,6 +92,15 @@ def test_mistakes_leave_as_one_line(decisions: Path, tmp_path: Path, capsys: pyt
         assert err.count("\n") == 1 and ("did you mean" in err or "Known" in err), err
 
 
+def test_an_emphasis_on_weights_that_are_given_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ("compare", "fuse", "--data", "feed", "--methods", "bo,bcq-time", "--set", "reward_weights=dwell_s:1")
+    assert call(*words, "--out", tmp_path / "x") == 2
+    assert "emphasis = time" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
 SMALL = (
     "--preset", "tiny", "--set", "trials=4", "first=3", "proposals=50", "log_users=60", "log_days=3", "users=20",
     "days=2", "search_users=10", "search_days=1", "fqe_steps=60", "fqe_hidden=8", "generations=1", "members=4",

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from feed_logs import feed_log
 
+from headrace.errors import UserError
 from headrace.fuse.fusion import quantile_cells
 from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import METHODS, load
@@ -74,6 +75,35 @@ def test_the_shared_choices_act_in_every_method(
         (tensors,) = (tmp_path / field / "checkpoints").glob("*/*.safetensors")
         seen.add(tensors.read_bytes())
     assert len(seen) == 1 + len(changes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_number_that_makes_no_sense_is_refused_by_name(name: str):
+    kind = METHODS[name].config_type
+    for field in dataclasses.fields(kind):
+        if field.name != "seed" and isinstance(field.default, int | float):
+            with pytest.raises(UserError, match=f"fuse config: {field.name} = "):
+                kind(**{field.name: -1})
+
+
+def test_what_would_break_a_fit_or_do_nothing_is_refused():
+    wrong = (
+        ("bcq", {"samples": 0}),
+        ("bcq", {"latent": 0}),
+        ("bcq", {"lower": 1.5}),
+        ("td3", {"delay": 0}),
+        ("uwac", {"passes": 1}),  # no variance of one
+        ("uwac", {"dropout": 1.0}),
+        ("iql", {"tau": 1.0}),
+        ("bo", {"first": 0}),
+        ("bo", {"proposals": 1}),
+        ("es", {"members": 1}),
+        ("bcq", {"hidden": (8, 0)}),
+        ("bcq", {"emphasis": "time", "reward_weights": {"dwell_s": 1.0}}),
+    )
+    for name, change in wrong:
+        with pytest.raises(UserError, match="fuse config"):
+            METHODS[name].config_type(**change)
 
 
 @pytest.mark.parametrize("form", ["unit", "box"])

@@ -56,7 +56,7 @@ def search(
 ) -> tuple[Floats, Floats, Floats]:
     """The chosen scaled action (K,), the points tried (n, K) and what they were worth (n,)."""
     rng = np.random.default_rng([config.seed, 2])
-    points = rng.uniform(-1, 1, (config.first, size))
+    points = rng.uniform(-1, 1, (min(config.first, config.trials), size))
     if start is not None:
         points[0] = start
     values = objective([static(p) for p in points])

@@ -12,7 +12,10 @@ import pytest
 from feed_logs import feed_log
 
 from headrace.cli import run
+from headrace.cli.settings import configure
+from headrace.errors import UserError
 from headrace.evaluate.results import KEYS
+from headrace.fuse.methods import METHODS
 from headrace.journeys.export import export
 from headrace.journeys.prepare import prepare
 from headrace.journeys.store import Journeys
@@ -99,6 +102,15 @@ def test_an_emphasis_on_weights_that_are_given_is_refused_before_any_work(
     assert call(*words, "--out", tmp_path / "x") == 2
     assert "emphasis = time" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_widths_are_set_by_a_flag_or_a_file(tmp_path: Path):
+    kind, file = METHODS["bcq"], tmp_path / "own.toml"
+    file.write_text("hidden = [8, 4]")
+    for preset, changes in (("tiny", ("hidden=8,4",)), (str(file), ())):
+        assert configure("bcq", kind.config_type, kind.presets, preset, changes).hidden == (8, 4)
+    with pytest.raises(UserError, match="hidden=8x4: expected whole numbers, comma between them"):
+        configure("bcq", kind.config_type, kind.presets, "tiny", ("hidden=8x4",))
 
 
 SMALL = (

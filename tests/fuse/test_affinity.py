@@ -9,6 +9,8 @@ from feed_logs import feed_log
 from headrace.errors import UserError
 from headrace.fuse.affinity import INTERACTION, Affinity, affinity, later_time, reward_weights
 from headrace.fuse.replay import actions_of, scores_of, transitions
+from headrace.journeys.export import export
+from headrace.journeys.prepare import prepare
 from headrace.journeys.schema import Gain, LogSchema
 from headrace.journeys.splits import split
 from headrace.journeys.store import Journeys, JourneysWriter
@@ -95,3 +97,21 @@ def test_episodes_end_where_sessions_do(tmp_path: Path):
     assert np.array_equal(of.next_state[inside, 0], state[inside, 0] + 1)
     assert np.isnan(of.next_state[of.truncated]).all()
     assert np.allclose(of.reward, journeys.gain("dwell_s"))
+
+
+def test_without_a_column_that_tells_a_session_ends_before_the_users_next_one_and_not_where_a_part_does(tmp_path: Path):
+    export(feed_log(tmp_path / "j", users=30, lists="shown"), tmp_path / "log")
+    schema = tmp_path / "log" / "schema.toml"
+    kept = [line for line in schema.read_text().splitlines() if not line.startswith(("terminated", "truncated"))]
+    schema.write_text("\n".join(kept))
+    journeys = prepare(tmp_path / "log" / "log.parquet", LogSchema.load(schema), tmp_path / "k")
+    assert not journeys.has("terminated")
+    user, session = journeys.user_of_step, np.asarray(journeys.column("session"))
+    same_user = np.append(user[1:] == user[:-1], False)
+    over = same_user & (np.append(session[1:], -1) != session)
+    inside = np.flatnonzero(same_user & ~over)
+    rows = np.delete(np.arange(journeys.n_steps), inside[::3] + 1)  # sessions are cut, as by a split of single rows
+    state = np.zeros((len(rows), 1), dtype=np.float32)
+    of = transitions(journeys, rows, state, actions_of(journeys), {"dwell_s": 1.0})
+    assert np.array_equal(of.terminated, over[rows])
+    assert over.any() and (of.truncated & same_user[rows]).any()

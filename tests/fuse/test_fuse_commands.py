@@ -48,7 +48,9 @@ def test_an_exported_log_comes_back_with_its_actions_lists_and_propensities(deci
         assert np.allclose(back.column(f"item/score/{mine}"), there.column(f"item/score/{yours}"))
 
 
-def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(decisions: Path, tmp_path: Path):
+def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(
+    decisions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     words = [
         ["train", "td3-bc", "--data", str(decisions / "log.parquet"), "--schema", "headrace", "--out", "run", *TINY],
         ["rank", "run", "--data", "run-journeys", "--out", "ranked.parquet", "--k", "3"],
@@ -70,6 +72,11 @@ def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(decisions:
     assert {tuple(r) for r in records} == {KEYS}
     assert {"value_fqe", "value_cfqe"} <= {r["metric"] for r in records if r["method"] == "td3-bc"}
     assert all((r["value"] is None) == (r["refused"] is not None) for r in records)
+    refused = [r["refused"] for r in records if r["refused"]]  # by the test part alone: the policy learnt from the rest
+    ranks = ("rank", tmp_path / "run", "--data", tmp_path / "run-journeys", "--out", tmp_path / "again.csv", "--value")
+    assert call(*ranks) == 3
+    told = capsys.readouterr().err
+    assert refused and all(why in told for why in refused)
 
 
 def test_a_log_without_lists_is_refused_with_what_it_lacks(

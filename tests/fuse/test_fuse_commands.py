@@ -111,6 +111,29 @@ def test_an_emphasis_on_weights_that_are_given_is_refused_before_any_work(
     assert not (tmp_path / "x").exists()
 
 
+def test_flags_and_sizes_that_would_do_nothing_or_break_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    compared = ("compare", "fuse", "--data", "feed", "--methods", "bo")
+    cycled = ("cycle", "td3", "--world", "feed")
+    wrong = (
+        (*compared, "--protocol", "honest"),
+        (*compared, "--seed", "3"),
+        (*compared, "--floors", "trees"),
+        (*compared, "--set", "users=0"),
+        (*cycled, "--days", "2"),
+        (*cycled, "--explorers", "0"),
+        (*cycled, "--users", "-2"),
+        (*cycled, "--keep", "0"),
+        (*cycled, "--set", "reward_weights=dwell_s:0"),
+    )
+    for words in wrong:
+        assert call(*words, "--out", tmp_path / "x") == 2, words
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and words[-1].partition("=")[0] in err, err
+        assert not (tmp_path / "x").exists()
+
+
 def test_widths_are_set_by_a_flag_or_a_file(tmp_path: Path):
     kind, file = METHODS["bcq"], tmp_path / "own.toml"
     file.write_text("hidden = [8, 4]")

@@ -71,6 +71,10 @@ class FuseConfig:
                 raise UserError(f"fuse config: {f.name} = {value}, expected {bound[0]}; change it")
         if any(width < 1 for width in self.hidden):
             raise UserError(f"fuse config: hidden = {self.hidden}, expected widths of 1 or more; change it")
+        if self.reward_weights is not None and not any(self.reward_weights.values()):
+            raise UserError(
+                f"fuse config: reward_weights = {self.reward_weights}, expected one that is not 0; change it"
+            )
         if self.reward_weights is not None and self.emphasis != "none":
             raise UserError(
                 f"fuse config: emphasis = {self.emphasis} multiplies reward weights that are fitted, and these are "

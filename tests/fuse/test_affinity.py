@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from feed_logs import feed_log
 
 from headrace.errors import UserError
 from headrace.fuse.affinity import INTERACTION, Affinity, affinity, later_time, reward_weights
-from headrace.fuse.replay import scores_of, transitions
+from headrace.fuse.replay import actions_of, scores_of, transitions
+from headrace.journeys.export import export
+from headrace.journeys.prepare import prepare
 from headrace.journeys.schema import Gain, LogSchema
+from headrace.journeys.splits import split
 from headrace.journeys.store import Journeys, JourneysWriter
 
 HOUR = 3_600_000.0
@@ -45,6 +49,19 @@ def test_later_time_is_summed_to_the_horizon_and_no_further(tmp_path: Path):
     assert whole.tolist() == [True] * 4 + [False] * 2  # the log ends before the last two horizons do
 
 
+def test_nothing_of_a_later_part_enters_the_time_that_training_rows_are_fitted_to(tmp_path: Path):
+    journeys = feed_log(tmp_path / "j", users=40)
+    parts = split(journeys, "time", 0, fractions=(0.7, 0.0, 0.3))
+    rows = parts.rows("train")
+    _, whole = later_time(journeys, rows, "dwell_s", 24 * HOUR)
+    time, user = np.asarray(journeys.time), journeys.user_of_step
+    held_out = parts.rows("test")
+    for row in rows[whole]:
+        theirs = held_out[user[held_out] == user[row]]
+        assert not ((time[theirs] >= time[row]) & (time[theirs] <= time[row] + 24 * HOUR)).any()
+    assert 50 < whole.sum() < len(rows)
+
+
 def test_a_like_is_worth_the_seconds_that_follow_it_and_a_share_nothing(tmp_path: Path):
     journeys = log(tmp_path / "j", users=2_000)
     rows = np.arange(journeys.n_steps)
@@ -70,10 +87,6 @@ def test_a_log_without_weights_or_lists_is_told_what_it_lacks(tmp_path: Path):
 
 
 def test_episodes_end_where_sessions_do(tmp_path: Path):
-    from feed_logs import feed_log
-
-    from headrace.fuse.replay import actions_of
-
     journeys = feed_log(tmp_path / "j", users=20, days=2)
     rows = np.arange(journeys.n_steps)
     state = np.arange(len(rows), dtype=np.float32)[:, None]
@@ -84,3 +97,21 @@ def test_episodes_end_where_sessions_do(tmp_path: Path):
     assert np.array_equal(of.next_state[inside, 0], state[inside, 0] + 1)
     assert np.isnan(of.next_state[of.truncated]).all()
     assert np.allclose(of.reward, journeys.gain("dwell_s"))
+
+
+def test_without_a_column_that_tells_a_session_ends_before_the_users_next_one_and_not_where_a_part_does(tmp_path: Path):
+    export(feed_log(tmp_path / "j", users=30, lists="shown"), tmp_path / "log")
+    schema = tmp_path / "log" / "schema.toml"
+    kept = [line for line in schema.read_text().splitlines() if not line.startswith(("terminated", "truncated"))]
+    schema.write_text("\n".join(kept))
+    journeys = prepare(tmp_path / "log" / "log.parquet", LogSchema.load(schema), tmp_path / "k")
+    assert not journeys.has("terminated")
+    user, session = journeys.user_of_step, np.asarray(journeys.column("session"))
+    same_user = np.append(user[1:] == user[:-1], False)
+    over = same_user & (np.append(session[1:], -1) != session)
+    inside = np.flatnonzero(same_user & ~over)
+    rows = np.delete(np.arange(journeys.n_steps), inside[::3] + 1)  # sessions are cut, as by a split of single rows
+    state = np.zeros((len(rows), 1), dtype=np.float32)
+    of = transitions(journeys, rows, state, actions_of(journeys), {"dwell_s": 1.0})
+    assert np.array_equal(of.terminated, over[rows])
+    assert over.any() and (of.truncated & same_user[rows]).any()

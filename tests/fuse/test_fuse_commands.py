@@ -12,7 +12,10 @@ import pytest
 from feed_logs import feed_log
 
 from headrace.cli import run
+from headrace.cli.settings import configure
+from headrace.errors import UserError
 from headrace.evaluate.results import KEYS
+from headrace.fuse.methods import METHODS
 from headrace.journeys.export import export
 from headrace.journeys.prepare import prepare
 from headrace.journeys.store import Journeys
@@ -45,7 +48,9 @@ def test_an_exported_log_comes_back_with_its_actions_lists_and_propensities(deci
         assert np.allclose(back.column(f"item/score/{mine}"), there.column(f"item/score/{yours}"))
 
 
-def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(decisions: Path, tmp_path: Path):
+def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(
+    decisions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     words = [
         ["train", "td3-bc", "--data", str(decisions / "log.parquet"), "--schema", "headrace", "--out", "run", *TINY],
         ["rank", "run", "--data", "run-journeys", "--out", "ranked.parquet", "--k", "3"],
@@ -67,6 +72,11 @@ def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(decisions:
     assert {tuple(r) for r in records} == {KEYS}
     assert {"value_fqe", "value_cfqe"} <= {r["metric"] for r in records if r["method"] == "td3-bc"}
     assert all((r["value"] is None) == (r["refused"] is not None) for r in records)
+    refused = [r["refused"] for r in records if r["refused"]]  # by the test part alone: the policy learnt from the rest
+    ranks = ("rank", tmp_path / "run", "--data", tmp_path / "run-journeys", "--out", tmp_path / "again.csv", "--value")
+    assert call(*ranks) == 3
+    told = capsys.readouterr().err
+    assert refused and all(why in told for why in refused)
 
 
 def test_a_log_without_lists_is_refused_with_what_it_lacks(
@@ -90,6 +100,47 @@ def test_mistakes_leave_as_one_line(decisions: Path, tmp_path: Path, capsys: pyt
         assert call(*words) == 2, words
         err = capsys.readouterr().err
         assert err.count("\n") == 1 and ("did you mean" in err or "Known" in err), err
+
+
+def test_an_emphasis_on_weights_that_are_given_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    words = ("compare", "fuse", "--data", "feed", "--methods", "bo,bcq-time", "--set", "reward_weights=dwell_s:1")
+    assert call(*words, "--out", tmp_path / "x") == 2
+    assert "emphasis = time" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_flags_and_sizes_that_would_do_nothing_or_break_are_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    compared = ("compare", "fuse", "--data", "feed", "--methods", "bo")
+    cycled = ("cycle", "td3", "--world", "feed")
+    wrong = (
+        (*compared, "--protocol", "honest"),
+        (*compared, "--seed", "3"),
+        (*compared, "--floors", "trees"),
+        (*compared, "--set", "users=0"),
+        (*cycled, "--days", "2"),
+        (*cycled, "--explorers", "0"),
+        (*cycled, "--users", "-2"),
+        (*cycled, "--keep", "0"),
+        (*cycled, "--set", "reward_weights=dwell_s:0"),
+    )
+    for words in wrong:
+        assert call(*words, "--out", tmp_path / "x") == 2, words
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and words[-1].partition("=")[0] in err, err
+        assert not (tmp_path / "x").exists()
+
+
+def test_widths_are_set_by_a_flag_or_a_file(tmp_path: Path):
+    kind, file = METHODS["bcq"], tmp_path / "own.toml"
+    file.write_text("hidden = [8, 4]")
+    for preset, changes in (("tiny", ("hidden=8,4",)), (str(file), ())):
+        assert configure("bcq", kind.config_type, kind.presets, preset, changes).hidden == (8, 4)
+    with pytest.raises(UserError, match="hidden=8x4: expected whole numbers, comma between them"):
+        configure("bcq", kind.config_type, kind.presets, "tiny", ("hidden=8x4",))
 
 
 SMALL = (

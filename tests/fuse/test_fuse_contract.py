@@ -1,5 +1,6 @@
 """Every method: fit, save, load, act the same; the same seed, the same weights; a kill and resume, the same bits."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ import numpy as np
 import pytest
 from feed_logs import feed_log
 
+from headrace.errors import UserError
+from headrace.fuse.fusion import quantile_cells
 from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import METHODS, load
+from headrace.fuse.replay import scores_of
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
@@ -57,6 +61,51 @@ def test_a_method_loads_as_it_was_fitted_and_the_same_seed_gives_the_same(
     assert (weights >= np.array(loaded.actions.low)).all() and (weights <= np.array(loaded.actions.high)).all()
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_the_shared_choices_act_in_every_method(
+    name: str, log: Journeys, parts: Split, ready: Prepared, tmp_path: Path
+):
+    changes = {"gamma": 0.0, "critic_rate": 0.05, "batch": 16, "replay": 30, "target_every": 3, "target_rate": 1.0}
+    if name not in ("bo", "es"):  # a search has no actor
+        changes["actor_rate"] = 0.05
+    seen = set()
+    for field, value in ({"seed": 0} | changes).items():
+        config = dataclasses.replace(tiny(name), **{field: value})  # type: ignore[type-var]
+        METHODS[name](config).fit(log, parts, tmp_path / field, progress=False, prepared=ready)
+        (tensors,) = (tmp_path / field / "checkpoints").glob("*/*.safetensors")
+        seen.add(tensors.read_bytes())
+    assert len(seen) == 1 + len(changes)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_number_that_makes_no_sense_is_refused_by_name(name: str):
+    kind = METHODS[name].config_type
+    for field in dataclasses.fields(kind):
+        if field.name != "seed" and isinstance(field.default, int | float):
+            with pytest.raises(UserError, match=f"fuse config: {field.name} = "):
+                kind(**{field.name: -1})
+
+
+def test_what_would_break_a_fit_or_do_nothing_is_refused():
+    wrong = (
+        ("bcq", {"samples": 0}),
+        ("bcq", {"latent": 0}),
+        ("bcq", {"lower": 1.5}),
+        ("td3", {"delay": 0}),
+        ("uwac", {"passes": 1}),  # no variance of one
+        ("uwac", {"dropout": 1.0}),
+        ("iql", {"tau": 1.0}),
+        ("bo", {"first": 0}),
+        ("bo", {"proposals": 1}),
+        ("es", {"members": 1}),
+        ("bcq", {"hidden": (8, 0)}),
+        ("bcq", {"emphasis": "time", "reward_weights": {"dwell_s": 1.0}}),
+    )
+    for name, change in wrong:
+        with pytest.raises(UserError, match="fuse config"):
+            METHODS[name].config_type(**change)
+
+
 @pytest.mark.parametrize("form", ["unit", "box"])
 @pytest.mark.parametrize("fusion", ["log-sum", "weighted"])
 def test_forms_of_actions_and_fusions_are_kept_by_the_run(
@@ -70,6 +119,17 @@ def test_forms_of_actions_and_fusions_are_kept_by_the_run(
     weights = found.policy().weights_of(found.policy().state.of_rows(log, np.arange(10)))
     assert found.config == config
     assert form == "box" or np.allclose(np.linalg.norm(weights, axis=1), 1.0)
+
+
+def test_cells_are_fitted_to_the_lists_of_training_requests_and_kept_by_the_run(tmp_path: Path):
+    log = feed_log(tmp_path / "j", users=20, lists="all")
+    parts = split(log, "time", 0, fractions=(0.6, 0.0, 0.4))
+    changes = {"reward_weights": {"dwell_s": 1.0}, "fusion": "cells"}
+    made = METHODS["td3"](METHODS["td3"].config_type(**METHODS["td3"].presets["tiny"], **changes))
+    made.fit(log, parts, tmp_path / "run", progress=False)
+    of_training = np.repeat(parts.parts["train"], np.diff(log.column("item_offsets")))
+    scores = np.stack([log.column(f"item/score/{n}")[of_training] for n in scores_of(log)], axis=1)
+    assert made.fusion == load(Run.open(tmp_path / "run")).fusion == quantile_cells(scores.astype(np.float64))
 
 
 def test_a_fit_that_is_killed_and_resumed_ends_in_the_same_bits(log: Journeys, tmp_path: Path):

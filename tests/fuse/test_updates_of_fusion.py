@@ -1,5 +1,7 @@
 """The learners' updates, each test failing on a wrong form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from headrace.fuse.learner import Learner
 from headrace.fuse.replay import Batch
 from headrace.fuse.td3 import TD3Config, TD3Learner
 from headrace.fuse.td3_bc import TD3BCConfig, TD3BCLearner
+from headrace.fuse.uwac import UWACConfig, UWACLearner
 from headrace.learn import updates
 from headrace.nn.vae import VAE
 
@@ -34,6 +37,42 @@ def test_a_terminated_row_brings_its_reward_and_nothing_after():
     made = learner()
     assert made.target(batch(True)).abs().max() == 0.0
     assert made.target(batch(False)).abs().max() > 0.0
+
+
+LEARNERS = {
+    BCQLearner: BCQConfig(**SMALL),
+    TD3Learner: TD3Config(**SMALL),
+    TD3BCLearner: TD3BCConfig(**SMALL),
+    UWACLearner: UWACConfig(**SMALL),
+    IQLLearner: IQLConfig(**SMALL),
+    CQLLearner: CQLConfig(**SMALL, alpha=0.0),  # its penalty tries pi(s') as one more action at s
+}
+
+
+@pytest.mark.parametrize("kind", LEARNERS)
+def test_what_follows_a_terminated_row_moves_no_methods_critics_and_what_follows_another_does(kind: type[Learner]):
+    rng = np.random.default_rng(0)
+
+    def critics(terminated: bool, then: float) -> torch.Tensor:
+        made = kind(bandit(rng.uniform(-1, 1, (64, 2)), rng.normal(size=64)), LEARNERS[kind])
+        given = batch(terminated)
+        torch.manual_seed(0)
+        made.step(replace(given, next_state=then * given.next_state))
+        return torch.cat([weight.detach().ravel() for weight in made.critic.parameters()])
+
+    assert torch.equal(critics(True, 1.0), critics(True, -3.0))
+    assert not torch.equal(critics(False, 1.0), critics(False, -3.0))
+
+
+def test_uncertain_pairs_count_less_and_certain_ones_in_full():
+    rng = np.random.default_rng(0)
+    replay = bandit(rng.uniform(-1, 1, (64, 2)), rng.normal(size=64))
+    given = batch(False)
+    for dropout, least, most in ((0.0, 1.0, 1.0), (0.5, 0.0, 0.9)):
+        made = UWACLearner(replay, UWACConfig(**SMALL, dropout=dropout, beta=1e-4))
+        torch.manual_seed(0)
+        weight = made.certain(given.state, given.action)
+        assert weight.shape == (32,) and weight.min() >= least and weight.mean() <= most
 
 
 def test_the_target_perturbs_by_the_target_network_not_by_the_one_in_training():

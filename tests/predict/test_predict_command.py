@@ -79,6 +79,13 @@ def test_mistakes_leave_as_one_line(journeys: Path, tmp_path: Path, capsys: pyte
         assert "did you mean" in err or "Known" in err, err
 
 
+def test_a_reward_is_refused_with_what_to_name_instead(
+    journeys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert call("train", "rmtl", "--data", journeys, "--out", tmp_path / "x", "--reward", "click") == 2
+    assert "--set tasks=" in capsys.readouterr().err
+
+
 def test_lists_are_laid_out_before_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     simulate_feed(Scenario.load("feed"), 40, 3, "shuffle", 0, tmp_path / "feed", lists="shown")
     out = tmp_path / "run"

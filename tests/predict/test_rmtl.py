@@ -90,16 +90,37 @@ def test_the_constant_control_is_plain_retraining_bit_for_bit(log: Journeys, tmp
 
 
 def test_lambda_zero_is_the_constant_control_bit_for_bit(log: Journeys, tmp_path: Path):
-    for name, change in (("constant", {"weights": "constant"}), ("rl", {"weights": "rl", "lambda_": 0.0})):
+    changes: dict[str, dict[str, Any]] = {"constant": {"weights": "constant"}}
+    changes |= {critics: {"weights": "rl", "lambda_": 0.0, "critics": critics} for critics in ("frozen", "joint")}
+    for name, change in changes.items():
         tiny(**change).fit(log, by_users(log), tmp_path / name, progress=False)
-    assert weights_of(tmp_path / "constant") == weights_of(tmp_path / "rl")
+    assert weights_of(tmp_path / "constant") == weights_of(tmp_path / "frozen") == weights_of(tmp_path / "joint")
 
 
 def test_weights_change_the_model(log: Journeys, tmp_path: Path):
     kinds = [w for w in WEIGHTS if w != "none"]
     for name in kinds:
-        tiny(weights=name, lambda_=5.0, decay=0.3).fit(log, by_users(log), tmp_path / name, progress=False)
+        tiny(weights=name, lambda_=5.0, decay=0.3, retrain_epochs=4).fit(
+            log, by_users(log), tmp_path / name, progress=False
+        )
     assert len({weights_of(tmp_path / name) for name in kinds}) == len(kinds)
+
+
+def test_dynamic_weights_are_one_until_two_epochs_tell_how_fast_each_loss_falls(log: Journeys, tmp_path: Path):
+    split = by_users(log)
+    method = tiny(weights="none").fit(log, split, tmp_path / "run", progress=False)
+    held = prepare(log, split, method.config)
+    learner = MultiTask(method.network, held.train, held.validation, method.optimiser(), 32, "dwa")  # type: ignore[arg-type]
+    at = torch.arange(20)
+    means, told = [], []
+    for epoch in range(3):
+        told.append(learner.weights(at, held.train.ids[at], held.train.numbers[at], held.train.labels[at]))
+        steps = [learner.step(batch)["bce"] for batch in learner.batches(epoch)]
+        learner.validate()
+        assert float(learner.losses[3].mean()) == pytest.approx(np.mean(steps))
+        means.append(learner.losses[3])
+    assert told[0].tolist() == told[1].tolist() == [1.0, 1.0]
+    assert torch.allclose(told[2].double(), 2 * torch.softmax(means[1] / means[0] / 2, dim=0))
 
 
 def test_weights_see_no_dropout_and_carry_no_gradient(log: Journeys, tmp_path: Path):
@@ -112,6 +133,15 @@ def test_weights_see_no_dropout_and_carry_no_gradient(log: Journeys, tmp_path: P
     learner.network.eval()
     first, second = learner.weights(at, *given), learner.weights(at, *given)
     assert torch.equal(first, second) and not first.requires_grad
+
+
+@pytest.mark.parametrize("weights", ["constant", "return", "focal"])
+def test_controls_without_critics_are_the_same_whether_those_of_others_learn_on(
+    weights: str, log: Journeys, tmp_path: Path
+):
+    for critics in ("frozen", "joint"):
+        tiny(weights=weights, critics=critics).fit(log, by_users(log), tmp_path / critics, progress=False)
+    assert weights_of(tmp_path / "frozen") == weights_of(tmp_path / "joint")
 
 
 @pytest.mark.parametrize("start", ["pretrained", "fresh"])
@@ -194,7 +224,8 @@ def test_names_of_variants_are_told_apart():
 
 
 def test_a_wrong_config_is_named():
-    for change in ({"gamma": 1.0}, {"width": 0}, {"soft_update": 0.0}, {"weights": "constant", "critics_from": "x"}):
+    wrong = ({"gamma": 1.0}, {"width": 0}, {"soft_update": 0.0}, {"retrain_rate": 0.0}, {"learning_rate": -1.0})
+    for change in (*wrong, {"weights": "constant", "critics_from": "x"}):
         with pytest.raises(UserError, match="rmtl config"):
             RMTLConfig(**change)  # type: ignore[arg-type]
 

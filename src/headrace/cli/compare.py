@@ -65,6 +65,13 @@ class Compare:
         if self.room == "fuse":
             from headrace.cli.comparing_fusion import compare_fusion
 
+            for flag in dataclasses.fields(self):
+                given = getattr(self, flag.name)
+                if flag.name in ("protocol", "seed", "floors", "schema") and given != flag.default:
+                    raise UserError(
+                        f"--{flag.name} {given}: compare fuse makes its own logs and splits, by seeds 0, 1, ...; "
+                        f"leave --{flag.name} out"
+                    )
             compare_fusion(self.data, self.out, self.methods, self.seeds, self.preset, self.set)
             return
         if self.room != "predict":

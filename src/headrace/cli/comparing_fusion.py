@@ -30,6 +30,8 @@ def compare_fusion(
         raise UserError(f"--seeds {seeds}: expected 1 or more")
     given, sizes = _read(changes)
     table = Table(world_named(str(world)), str(world), methods, preset, given, Sizes(**sizes), folder)
+    for name in methods:
+        table.config(name, 0)  # mistakes before any work
     if not (folder / "config.json").is_file():
         refuse_folder(folder)
     run = Run.create(folder, described(table, seeds), resume=True)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from headrace.journeys.store import Journeys
+    from headrace.learn.run import Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Rank:
     k: int = 10
     """Items of a request, or of a session."""
     value: Annotated[bool, QUIET] = False
-    """Also say what the policy would be worth by this log; exit code 3 where the log cannot tell."""
+    """Also say what the policy would be worth by this log, by its test part where the run was fitted on it; exit code 3
+    where the log cannot tell."""
 
     def execute(self) -> None:
         from headrace.channel.recommend import check_ending, save
@@ -66,7 +68,7 @@ class Rank:
                 raise Refused(told)
             out.print(told)
         elif self.value:
-            self._value(method, journeys)
+            self._value(method, run, journeys)
 
     def _of_sessions(self, method: Any, journeys: "Journeys") -> "pl.DataFrame":
         """A session's items by the predictor's scores, as they would have been told when they were shown."""
@@ -90,16 +92,20 @@ class Rank:
         session = sessions(journeys, rows, method.config.session, method.config.session_gap_minutes)
         return rank_sessions(journeys, rows, session, scores, item, negative, self.k)
 
-    def _value(self, method: Any, journeys: "Journeys") -> None:
-        """The policy's value by the whole log; Refused where it cannot tell."""
+    def _value(self, method: Any, run: "Run", journeys: "Journeys") -> None:
+        """The policy's value by the log, of the run's own by its test part; Refused where it cannot tell."""
         from headrace.cli.console import out, progress
+        from headrace.cli.measuring import is_own, own_split
         from headrace.errors import Refused
         from headrace.fuse.scoring import evaluate
         from headrace.journeys.splits import Split
         from headrace.report.brief import print_brief
 
         with progress("valuing") as tell:
-            found = evaluate(method, journeys, Split("time", 0, None, {}), other=journeys, progress=tell)
+            if is_own(run, journeys):  # the policy learnt from the rest of it
+                found = evaluate(method, journeys, own_split(run, journeys), progress=tell)
+            else:
+                found = evaluate(method, journeys, Split("time", 0, None, {}), other=journeys, progress=tell)
         print_brief(found.records, out)
         refused = {r["metric"]: r["refused"] for r in found.records if r["refused"] and r["method"] != "logged"}
         if refused:

@@ -16,7 +16,15 @@ from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
 
 Value = Any
-EXPECTED = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+EXPECTED = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "none",
+    dict[str, float]: "NAME:NUMBER,...",
+    tuple[int, ...]: "whole numbers, comma between them",
+}
 
 
 def configure(
@@ -57,21 +65,23 @@ def configure(
 def as_text(value: Any) -> str:
     """A TOML file's value as --set would spell it.
 
-    >>> as_text(True), as_text(0.5), as_text({"click": 1, "sale": 2.5})
-    ('true', '0.5', 'click:1,sale:2.5')
+    >>> as_text(True), as_text(0.5), as_text({"click": 1, "sale": 2.5}), as_text([64, 32])
+    ('true', '0.5', 'click:1,sale:2.5', '64,32')
     """
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):
         return ",".join(f"{name}:{part}" for name, part in value.items())
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     return str(value)
 
 
 def read(key: str, text: str, hint: Any) -> Value:
     """A flag's text as the type of its field.
 
-    >>> read("epochs", "3", int), read("length", "none", int | None), read("running", "false", bool)
-    (3, None, False)
+    >>> read("epochs", "3", int), read("length", "none", int | None), read("hidden", "64,32", tuple[int, ...])
+    (3, None, (64, 32))
     """
     options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if type(None) in options and text.lower() == "none":
@@ -88,13 +98,15 @@ def read(key: str, text: str, hint: Any) -> Value:
             if typing.get_origin(option) is dict:
                 pairs = [part.split(":") for part in text.split(",")]
                 return {name: _finite(value) for name, value in pairs}
+            if typing.get_origin(option) is tuple:
+                return tuple(int(part) for part in text.split(","))
             if option is int:
                 return int(text)
             if option is float:
                 return _finite(text)
         if option is str:
             return text
-    raise UserError(f"--set {key}={text}: expected {' or '.join(EXPECTED.get(o, 'NAME:NUMBER,...') for o in options)}")
+    raise UserError(f"--set {key}={text}: expected {' or '.join(EXPECTED[o] for o in options)}")
 
 
 def _finite(text: str) -> float:

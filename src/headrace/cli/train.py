@@ -47,7 +47,7 @@ class Train:
         from headrace.cli.fitting import audited, cut, foretold, provenance, reward_changes, settings
         from headrace.cli.rooms import method_of, room_of
         from headrace.cli.settings import configure, open_items, open_journeys, refuse_run
-        from headrace.errors import unknown
+        from headrace.errors import UserError, unknown
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
         from headrace.report.summary import summarise
@@ -56,6 +56,10 @@ class Train:
             self.go_on(self.from_)
             return
         kind = method_of(self.method)
+        if self.reward is not None and room_of(self.method) == "predict":
+            raise UserError(
+                f"--reward {self.reward}: {self.method} predicts tasks; name them by  --set tasks=NAME=GAIN,..."
+            )
         protocol = self.protocol or ("time" if room_of(self.method) == "fuse" else "honest")
         changes = (*self.set, f"seed={self.seed}")
         configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work

@@ -19,6 +19,7 @@ from headrace.errors import UserError
 from headrace.evaluate.bootstrap import resample
 from headrace.fuse.state import Floats32
 from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.splits import session_starts
 from headrace.journeys.statistics import clock
 from headrace.journeys.store import Journeys
 
@@ -68,7 +69,8 @@ def affinity(
 ) -> list[Affinity]:
     """Weights of the log's behaviours from these rows (ascending) and the states before them, (n, S).
 
-    Rows whose horizon the log does not hold in full are left out. UserError where none is left.
+    Rows whose horizon reaches behind the start of the last of these rows' sessions are left out: what follows may be
+    another part's, or not be in the log. UserError where hardly any is left.
     """
     spent = time_gain(journeys)
     per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}.get(journeys.schema.time_unit)
@@ -78,8 +80,8 @@ def affinity(
     kept = np.flatnonzero(whole)
     if len(kept) < 100:
         raise UserError(
-            f"{journeys.path}: {len(kept)} requests whose next {horizon_s / 3600:g} hours the log holds, expected 100 "
-            "or more; give reward weights, or a longer log"
+            f"{journeys.path}: {len(kept)} requests whose next {horizon_s / 3600:g} hours the training part holds, "
+            "expected 100 or more; give reward weights, or a longer log"
         )
     if len(kept) > most:
         kept = np.sort(np.random.default_rng(seed).choice(kept, most, replace=False))
@@ -99,7 +101,10 @@ def affinity(
 
 
 def later_time(journeys: Journeys, rows: Integers, gain: str, horizon: float) -> tuple[Floats, np.ndarray]:
-    """(n,) the time a row's user spends from it to `horizon` later, itself included, and whether the log holds that."""
+    """(n,) the time a row's user spends from it to `horizon` later, itself included, and whether these rows hold that.
+
+    They do up to the start of their last session: sessions that begin later may belong to another part.
+    """
     users = journeys.users_of(rows)
     first, last = journeys.offsets[users], journeys.offsets[users + 1]
     when = clock(journeys, slice(0, journeys.n_steps))
@@ -109,7 +114,7 @@ def later_time(journeys: Journeys, rows: Integers, gain: str, horizon: float) ->
     shifted = when - when.min() + journeys.user_of_step * span
     end = np.searchsorted(shifted, shifted[rows] + horizon, side="right")
     end = np.clip(end, first, last)
-    return total[end] - total[rows], when[rows] + horizon <= when.max()
+    return total[end] - total[rows], when[rows] + horizon <= session_starts(journeys)[rows].max()
 
 
 def reward_weights(found: Sequence[Affinity], emphasis: str = "none", factor: float = 3.0) -> dict[str, float]:

@@ -56,7 +56,7 @@ def search(
 ) -> tuple[Floats, Floats, Floats]:
     """The chosen scaled action (K,), the points tried (n, K) and what they were worth (n,)."""
     rng = np.random.default_rng([config.seed, 2])
-    points = rng.uniform(-1, 1, (config.first, size))
+    points = rng.uniform(-1, 1, (min(config.first, config.trials), size))
     if start is not None:
         points[0] = start
     values = objective([static(p) for p in points])
@@ -90,7 +90,7 @@ class BO(FuseMethod):
     def learn(self, ready: Prepared, run: Run, progress: bool, objective: Objective | None) -> None:
         c = self.config
         if objective is None:
-            objective = LogObjective(ready.train, run, c.updates, c.hidden, c.seed, progress)
+            objective = LogObjective(ready.train, run, c, progress)
         chosen, points, values = search(objective, ready.actions.size, c)
         run.write_json("search.json", {"points": points.tolist(), "values": values.tolist()})
         run.write_weights("model.safetensors", {"action": torch.from_numpy(chosen)})

@@ -8,7 +8,7 @@ folder, `cells/METHOD-SEED`; what is there and whole is not done again.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,11 @@ class Sizes:
     fqe_steps: int = 1_000
     fqe_hidden: int = 32
     fqe_ensemble: int = 2
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            if getattr(self, f.name) < 1:
+                raise UserError(f"compare fuse: {f.name} = {getattr(self, f.name)}, expected 1 or more; change it")
 
 
 def world_named(name: str) -> Scenario:

@@ -57,6 +57,13 @@ class CycleConfig:
     trials: int = 36  # measurements of that search
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("keep", "explorers", "users", "search_users", "search_days", "trials"):
+            if getattr(self, name) < 1:
+                raise UserError(f"cycle: {name} = {getattr(self, name)}, expected 1 or more; change it")
+        if self.days <= self.keep:
+            raise UserError(f"--days {self.days}: the first policy needs {self.keep} days of logs; give more days")
+
 
 class Arm:
     """One world and the policy that serves it; exchanged at midnight, its memory kept."""
@@ -97,8 +104,6 @@ def cycle(
 ) -> list[Record]:
     """Run the cycle of a method; the records of each day and arm, and of all days since the first policy."""
     kind = METHODS[name]
-    if config.days <= config.keep:
-        raise UserError(f"--days {config.days}: the first policy needs {config.keep} days of logs; give more days")
     base = _base(scenario, config, out, tell)
     shown = scenario.feed_task.shown
     explorers = Arm(scenario, EXPLORERS, config.explorers, config, base, shown)

@@ -91,7 +91,7 @@ class ES(FuseMethod):
     def learn(self, ready: Prepared, run: Run, progress: bool, objective: Objective | None) -> None:
         c = self.config
         if objective is None:
-            objective = LogObjective(ready.train, run, c.updates, c.hidden, c.seed, progress)
+            objective = LogObjective(ready.train, run, c, progress)
         states = ready.states.shape[1]
         views = np.random.default_rng([c.seed, 4]).standard_normal((states, c.views)) / np.sqrt(states)
         logged = ready.train.action.mean(axis=0)

@@ -34,7 +34,7 @@ class IQLLearner(Learner):
     def build(self) -> None:
         c = self.config
         self.value = self.add("value", mlp(self.states, c.hidden, 1), c.critic_rate)
-        self.actor = self.add("actor", Tanh(self.states, 0, c.hidden, self.size), c.critic_rate)
+        self.actor = self.add("actor", Tanh(self.states, 0, c.hidden, self.size), c.actor_rate)
 
     def step(self, batch: Batch) -> dict[str, float]:
         c = self.config

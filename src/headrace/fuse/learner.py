@@ -6,8 +6,8 @@ B rows, S state features, K action coordinates.
 """
 
 import copy
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import torch
@@ -23,6 +23,24 @@ from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.ope.q_net import QNets
 
 Emphasis = Literal["none", "time", "integrity", "interaction"]
+Bound = tuple[str, Callable[[float], bool]]
+COUNT: Bound = ("1 or more", lambda v: v >= 1)
+TWO: Bound = ("2 or more", lambda v: v >= 2)
+ABOVE: Bound = ("more than 0", lambda v: v > 0)
+FROM_ZERO: Bound = ("0 or more", lambda v: v >= 0)
+SHARE: Bound = ("0 or more and less than 1", lambda v: 0 <= v < 1)
+BOUNDS: dict[str, Bound] = {  # of the fields of every method's config, by name
+    **dict.fromkeys(("videos", "updates", "batch", "replay", "target_every", "samples", "latent", "delay"), COUNT),
+    **dict.fromkeys(("first", "trials", "views", "generations"), COUNT),
+    **dict.fromkeys(("passes", "proposals"), TWO),
+    "members": ("an even number, 2 or more", lambda v: v >= 2 and v % 2 == 0),
+    **dict.fromkeys(("critic_rate", "actor_rate", "vae_rate", "emphasis_factor", "sd", "rate", "most"), ABOVE),
+    **dict.fromkeys(("rho", "kl_weight", "noise", "clip", "alpha", "beta", "entropy", "kappa"), FROM_ZERO),
+    **dict.fromkeys(("gamma", "dropout"), SHARE),
+    "target_rate": ("more than 0 and at most 1", lambda v: 0 < v <= 1),
+    "lower": ("between 0 and 1", lambda v: 0 <= v <= 1),
+    "tau": ("between 0 and 1, neither of them", lambda v: 0 < v < 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +55,7 @@ class FuseConfig:
     videos: int = 500  # the past that the state counts over
     gamma: float = 0.95  # discount
     hidden: tuple[int, ...] = (64, 64)  # widths of all networks
-    updates: int = 30_000
+    updates: int = 30_000  # in whole epochs of 500, if there are more
     batch: int = 256
     replay: int = 100_000  # transitions kept, the last ones
     critic_rate: float = 1e-3  # learning rates
@@ -47,13 +65,29 @@ class FuseConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("videos", "updates", "batch", "replay", "target_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"fuse config: {name} = {getattr(self, name)}, expected 1 or more; change it")
-        if not 0 <= self.gamma < 1:
-            raise UserError(f"fuse config: gamma = {self.gamma}, expected 0 or more and below 1; change it")
-        if not 0 < self.target_rate <= 1:
-            raise UserError(f"fuse config: target_rate = {self.target_rate}, expected above 0, at most 1; change it")
+        for f in fields(self):
+            value, bound = getattr(self, f.name), BOUNDS.get(f.name)
+            if bound is not None and value is not None and not bound[1](value):
+                raise UserError(f"fuse config: {f.name} = {value}, expected {bound[0]}; change it")
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"fuse config: hidden = {self.hidden}, expected widths of 1 or more; change it")
+        if self.reward_weights is not None and not any(self.reward_weights.values()):
+            raise UserError(
+                f"fuse config: reward_weights = {self.reward_weights}, expected one that is not 0; change it"
+            )
+        if self.reward_weights is not None and self.emphasis != "none":
+            raise UserError(
+                f"fuse config: emphasis = {self.emphasis} multiplies reward weights that are fitted, and these are "
+                "given; leave one of the two out"
+            )
+
+
+EPOCH = 500  # updates between two looks at Q
+
+
+def epochs(config: FuseConfig) -> int:
+    """How many epochs of the loop a fit takes."""
+    return -(-config.updates // EPOCH)
 
 
 PAPER = {  # Zhang et al. 2022, 4.2; widths are not printed
@@ -127,7 +161,7 @@ class Learner:
                 updates.soft_update(slow, net, self.config.target_rate)
 
     def batches(self, seed: int) -> Iterator[Batch]:
-        return self.replay.batches(self.config.batch, min(500, self.config.updates), seed)
+        return self.replay.batches(self.config.batch, min(EPOCH, self.config.updates), seed)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

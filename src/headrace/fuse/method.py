@@ -16,13 +16,13 @@ from headrace.errors import UserError
 from headrace.fuse.actions import Actions
 from headrace.fuse.affinity import Affinity, affinity, reward_weights
 from headrace.fuse.fusion import Cells, Fusion, fusion_of
-from headrace.fuse.learner import PRESETS, FuseConfig, Learner
+from headrace.fuse.learner import EPOCH, PRESETS, FuseConfig, Learner, epochs
 from headrace.fuse.policy import Act, FusionPolicy, numpy_act
 from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
 from headrace.fuse.state import Floats32, State
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
-from headrace.journeys.store import Journeys
+from headrace.journeys.store import Journeys, ragged_rows
 from headrace.journeys.transforms import Transforms
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.run import Run
@@ -119,9 +119,10 @@ class FuseMethod:
         names = scores_of(journeys)
         scores = None
         if self.config.fusion == "cells" and journeys.has(f"item/score/{names[0]}"):
-            every = [np.asarray(journeys.column(f"item/score/{n}")) for n in names]
-            step = -(-len(every[0]) // CELL_ITEMS)
-            scores = np.stack([column[::step].astype(np.float64) for column in every], axis=1)
+            starts = journeys.column("item_offsets")
+            items = ragged_rows(starts[:-1][ready.rows], np.diff(starts)[ready.rows])
+            items = items[:: max(1, -(-len(items) // CELL_ITEMS))]
+            scores = np.stack([journeys.column(f"item/score/{n}")[items].astype(np.float64) for n in names], axis=1)
         self.fusion = fusion_of(self.config.fusion, len(names), scores=scores)
         self.learn(ready, run, progress, objective)
         ready.state.transforms.save(run.path / "transforms.json")
@@ -143,12 +144,11 @@ class FuseMethod:
         """Fit the learner through the loop, and leave its weights as model.safetensors."""
         config = self.config
         learner = self.learner_type(Replay(ready.train, config.replay), config)
-        epochs = max(1, -(-config.updates // 500))
         loop = LoopConfig(
-            epochs=epochs,
+            epochs=epochs(config),
             patience=None,
             checkpoint_every_steps=min(2_000, max(1, config.updates // 4)),
-            log_every_steps=500,
+            log_every_steps=EPOCH,
             seed=config.seed,
             progress=progress,
         )

@@ -75,13 +75,17 @@ def transitions(
     journeys: Journeys, rows: Integers, state: Floats32, actions: Actions, reward_weights: dict[str, float]
 ) -> Transitions:
     """The rows' sessions as episodes; `rows` ascend, `state` (n, S) holds what stood before each."""
-    session, users = journeys.column("session")[rows], journeys.users_of(rows)
-    initial = np.append(True, (users[1:] != users[:-1]) | (session[1:] != session[:-1]) | (np.diff(rows) != 1))
+    every, users = journeys.column("session"), journeys.users_of(rows)
+    session = every[rows]
+    other = (session[1:] != session[:-1]) | (session[1:] == -1)  # a row without a session is one of its own
+    initial = np.append(True, (users[1:] != users[:-1]) | other | (np.diff(rows) != 1))
     last = np.append(initial[1:], True)
     if journeys.has("terminated"):
         terminated = last & (np.asarray(journeys.column("terminated")[rows]) > 0)
     else:
-        terminated = last & (rows != journeys.offsets[users + 1] - 1)
+        goes_on = rows != journeys.offsets[users + 1] - 1  # the user, in the log
+        after = every[np.where(goes_on, rows + 1, rows)]
+        terminated = goes_on & ((after != session) | (after == -1))  # where these rows cut a session, it has not ended
     following = np.full_like(state, np.nan)
     following[:-1][~last[:-1]] = state[1:][~last[:-1]]
     following[terminated] = 0.0

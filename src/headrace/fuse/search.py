@@ -5,11 +5,13 @@ worth E_{s0} Q(s0, pi(s0)): one step by it, then on as logged.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 import torch
 
 from headrace.fuse.iql import IQLConfig, IQLLearner
+from headrace.fuse.learner import FuseConfig, epochs
 from headrace.fuse.policy import Act
 from headrace.fuse.replay import Replay
 from headrace.journeys.seams import Floats
@@ -23,10 +25,11 @@ STARTS = 4_000  # initial states that a policy is judged by, at most
 class LogObjective:
     """Policies -> (P,) E Q(s0, pi(s0)) in the reward's unit."""
 
-    def __init__(self, of: Transitions, run: Run, updates: int, hidden: tuple[int, ...], seed: int, progress: bool):
-        config = IQLConfig(tau=0.5, updates=updates, hidden=hidden, seed=seed)
-        self.learner = IQLLearner(Replay(of), config)
-        loop = LoopConfig(epochs=max(1, updates // 500), patience=None, seed=seed, progress=progress)
+    def __init__(self, of: Transitions, run: Run, config: FuseConfig, progress: bool):
+        """`config`: of the search, whose discount, widths, rates and updates the critics take."""
+        shared = {f.name: getattr(config, f.name) for f in fields(FuseConfig)}
+        self.learner = IQLLearner(Replay(of, config.replay), IQLConfig(**shared, tau=0.5))
+        loop = LoopConfig(epochs=epochs(config), patience=None, seed=config.seed, progress=progress)
         fit_stage(self.learner, run, "objective", loop)
         starts = of.starts[:: -(-len(of.starts) // STARTS)]
         self.state = of.state[starts]

@@ -54,15 +54,15 @@ class MultiTask:
         self.network, self.train, self.validation = network, train, validation
         self.kind, self.lambda_, self.decay, self.batch_size = kind, lambda_, decay, batch_size
         self.critics, self.brought = critics, brought
-        self.joint = joint or kind == "ddpg"
         if kind in BY_CRITIC and critics is None:
             raise ValueError(f"weights {kind} need critics")
+        self.joint = critics is not None and (joint or kind == "ddpg")
         if critics is not None:
             critics.critic.requires_grad_(self.joint)
         self.target = copy.deepcopy(network).requires_grad_(False).eval() if self.joint else None
         self.module = Weighted(network, K, kind == "uncertainty").to(train.labels.device)
         self.optimiser = Optimiser(self.module, optimiser)
-        self.losses = torch.ones(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
+        self.losses = torch.zeros(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
 
     def batches(self, seed: int) -> Iterator[Tensor]:
         return self.train.batches(self.batch_size, seed)
@@ -74,9 +74,9 @@ class MultiTask:
         )
         self.network.eval()
         omega = self.weights(at, ids, numbers, labels)  # (B, K) or (K,), before the draws of the step
-        error = self._learn_on(at) if self.joint else None
         self.network.train()
         logits = self.network(ids, numbers)
+        error = self._learn_on(at) if self.joint else None  # draws last: every kind has the same dropout
         losses = F.binary_cross_entropy_with_logits(logits, labels, reduction="none") * known
         number = known.sum(dim=0).clamp(min=1)
         plain = losses.sum(dim=0) / number
@@ -123,6 +123,7 @@ class MultiTask:
         """One step of the critics on the same rows, by the actor of now and its slow target."""
         assert self.critics is not None and self.target is not None
         after = self.train.next_of(at)
+        self.network.eval()
         with torch.no_grad():
             logits = self.network(self.train.ids[at], self.train.numbers[at])
             then = self.target(self.train.ids[after], self.train.numbers[after]).sigmoid()

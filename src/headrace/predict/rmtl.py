@@ -90,6 +90,10 @@ class RMTLConfig:
         for name in ("dropout", "input_dropout", "unknown", "gamma"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"rmtl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
+        for name in ("learning_rate", "retrain_rate"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"rmtl config: {name} = {value}, expected more than 0; change it")
         for name in ("soft_update", "decay"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"rmtl config: {name} = {getattr(self, name)}, expected more than 0 and at most 1")
@@ -336,7 +340,7 @@ class RMTL:
         """How a stage's loss is made small."""
         c = self.config
         kept = c.average if average else None
-        return OptimiserConfig(rate or c.learning_rate, c.weight_decay, c.clip, average=kept)
+        return OptimiserConfig(c.learning_rate if rate is None else rate, c.weight_decay, c.clip, average=kept)
 
     def _loop(self, epochs: int, patience: int, progress: bool) -> LoopConfig:
         return LoopConfig(epochs=epochs, patience=patience, seed=self.config.seed, progress=progress)

@@ -65,8 +65,12 @@ def focal(p: Tensor, labels: Tensor, gamma: float = 2.0) -> Tensor:
 def dwa(before: Tensor, last: Tensor, temperature: float = 2.0) -> Tensor:
     """(K,) dynamic weight average: K softmax(r / T) of r_k = L_k(last epoch) / L_k(the one before).
 
-    >>> dwa(torch.tensor([1.0, 1.0]), torch.tensor([1.0, 1.0])).tolist()
+    Zeros stand for epochs that there were not: the first two have no rate, so all tasks weigh 1.
+
+    >>> [round(w, 3) for w in dwa(torch.tensor([1.0, 1.0]), torch.tensor([0.9, 0.5])).tolist()]
+    [1.1, 0.9]
+    >>> dwa(torch.zeros(2), torch.tensor([0.9, 0.5])).tolist()
     [1.0, 1.0]
     """
-    rate = last / before.clamp(min=1e-12)
+    rate = torch.where(before > 0, last / before.clamp(min=1e-12), 1.0)
     return len(rate) * torch.softmax(rate / temperature, dim=0)

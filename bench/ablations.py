@@ -117,7 +117,8 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
         records, lines = compared(journeys, found, Source(journeys.schema.name, "honest", given.part))
     save(records, given.out / f"ablations-{sample}.json")
     seeds = " ".join(map(str, given.seeds))
-    options = f" --set {' '.join(given.set)}" if given.set else ""
+    options = "" if given.only == list(VARIANTS) else " --only " + " ".join(f"'{name}'" for name in given.only)
+    options += f" --set {' '.join(given.set)}" if given.set else ""
     told = made_by(f"python bench/ablations.py --samples {sample} --seeds {seeds}{options}")
     lines += [
         "",

@@ -14,7 +14,7 @@ from headrace.report.figures import BLUE, GREY, NAMES, ROW, chart, finish
 from headrace.report.numbers import show
 from headrace.report.parts import Drawing, provenance, read
 from headrace.report.records import Record, load
-from headrace.report.template import template
+from headrace.report.template import write
 
 PAGE = "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
@@ -38,11 +38,7 @@ def write_contest(directory: Path) -> Path:
         "provenance": provenance(list(records), config, manifest, {}),
         "config": json.dumps(config, indent=2),
     }
-    out = directory / PAGE
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(template(PAGE).render(content), encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    return write(PAGE, content, directory / PAGE)
 
 
 def sentence(told: Mapping[str, Any]) -> str:

@@ -19,7 +19,7 @@ from headrace.report.plan_page import write_plan_page
 from headrace.report.records import Record, by_target, groups, headline_settings, load, of_group, settle
 from headrace.report.standing import Standing, answer, headlines
 from headrace.report.table import results_tables
-from headrace.report.template import template
+from headrace.report.template import write
 from headrace.report.tuning import study
 from headrace.report.value_page import ACCOUNT, values_content
 
@@ -66,16 +66,10 @@ def write_page(directory: str | Path, out: str | Path | None = None) -> Path:
     if not any((directory / name).is_file() for name in FILES):
         raise UserError(f"{directory}: nothing to report, expected {FILES[0]} or {FILES[1]}; give a run's directory")
     records = load(directory / "results.json") if (directory / "results.json").is_file() else []
-    text = (
-        template("value.html").render(values_content(directory, records))
-        if (directory / ACCOUNT).is_file()
-        else template("page.html").render(_content(directory, records))
-    )
     out = Path(out) if out is not None else directory / "report.html"
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    if (directory / ACCOUNT).is_file():
+        return write("value.html", values_content(directory, records), out)
+    return write("page.html", _content(directory, records), out)
 
 
 def _content(directory: Path, records: list[Record]) -> dict[str, Any]:

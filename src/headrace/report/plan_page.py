@@ -15,7 +15,7 @@ from headrace.report.names import method_words
 from headrace.report.parts import Drawing, provenance, read
 from headrace.report.plan_figures import response_curve, spend_bars
 from headrace.report.records import load
-from headrace.report.template import template
+from headrace.report.template import write
 
 ACCOUNT = "plan.json"
 PAGE = "plan.html"
@@ -24,12 +24,7 @@ PAGE = "plan.html"
 def write_plan_page(directory: str | Path, out: str | Path | None = None) -> Path:
     """Write plan.html from plan.json and what else stands in the folder; equal files give equal bytes."""
     directory = Path(directory)
-    out = directory / PAGE if out is None else Path(out)
-    text = template(PAGE).render(plan_content(directory))
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    return write(PAGE, plan_content(directory), directory / PAGE if out is None else Path(out))
 
 
 def plan_content(directory: Path) -> dict[str, Any]:

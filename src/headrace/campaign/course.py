@@ -85,18 +85,18 @@ class Course:
         )
         stage = "exploration" if exploring else "exploitation"
         self.ledger.expire(number)
-        paid: Bools = market.largest_cost <= self._left(stage)  # the channels that an exposure can be admitted on
-        initial = self.initial * paid / max(float(self.initial @ paid), 1e-300)
+        fits: Bools = market.largest_cost <= self._left(stage)  # the channels that an exposure can be admitted on
+        initial = self.initial * fits / max(float(self.initial @ fits), 1e-300)
         forecast = self._forecast(initial)  # before anything new is seen
         scored, columns = self._score(rows)
-        scores = self._calibrated(self.scores.of(rows)).only(paid)
+        scores = self._calibrated(self.scores.of(rows)).only(fits)
         forecast = forecast or self._forecast(initial)
         if stage == "exploration":
             chances, told = self._exploring(rows, scores, initial)
-        elif forecast is None or not paid.any():  # nobody who may be advertised to has ever come, or no money
+        elif forecast is None or not fits.any():  # nobody who may be advertised to has ever come, or no money
             chances, told = np.zeros(scores.gain.shape), {}
         else:
-            forecast = dataclasses.replace(forecast, scores=forecast.scores.only(paid))
+            forecast = dataclasses.replace(forecast, scores=forecast.scores.only(fits))
             rule = self.allocator.fix(forecast)
             lot = config.explore * float(rule.chances(forecast.scores).sum(axis=1).mean())
             chances = (1 - config.explore) * rule.chances(scores) + lot * initial
@@ -104,7 +104,7 @@ class Course:
         barred = self.held_out[rows]
         for cap, seen in ((config.cap, self.shown), (config.cap_per_day, self.shown_today)):
             barred = barred | (False if cap is None else seen[rows] >= cap)
-        chances = np.where(barred[:, None] | ~paid, 0.0, chances)
+        chances = np.where(barred[:, None] | ~fits, 0.0, chances)
         factor = self._room(chances, stage)
         if factor < 1:
             chances, told = factor * chances, told | {"room": factor}

@@ -32,11 +32,11 @@ class Scores:
     def of(self, rows: Integers) -> "Scores":
         return Scores(self.gain[rows], self.cost[rows], self.reward[rows], self.policy[rows])
 
-    def only(self, open_: Bools) -> "Scores":
-        """The channels that are not open, (M,), bring minus infinity, and P_u recommends none of them."""
-        policy = self.policy * open_
+    def only(self, fits: Bools) -> "Scores":
+        """Channels that the money does not fit, `fits` (M,), bring minus infinity, and P_u recommends none of them."""
+        policy = self.policy * fits
         shares = policy / np.maximum(policy.sum(axis=1, keepdims=True), 1e-300)
-        return Scores(np.where(open_, self.gain, -np.inf), self.cost, self.reward, shares)
+        return Scores(np.where(fits, self.gain, -np.inf), self.cost, self.reward, shares)
 
     def times(self, gain: Floats, cost: Floats) -> "Scores":
         """Gains and costs of each channel multiplied by (M,) factors."""

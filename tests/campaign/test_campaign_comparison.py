@@ -24,6 +24,7 @@ from headrace.campaign.scores import OverNoAd, Scores
 from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.cli import run as headrace
 from headrace.evaluate.results import Source
+from headrace.report.page import write_page
 from headrace.simulate.scenario import Scenario
 
 ADS = Scenario.load("ads")
@@ -193,6 +194,8 @@ def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Pat
     assert {r["against"] for r in records if r["method"] == "ours"} == {None, *CONTESTANTS} - {"ours"}
     page = (tmp_path / "c" / "compare.html").read_text()
     assert "full-information" in page and "<svg" in page
+    assert write_page(tmp_path / "c") == tmp_path / "c" / "compare.html"
+    assert (tmp_path / "c" / "compare.html").read_text() == page
 
 
 def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from commands import ENVIRONMENT, Told, bytes_of, command, whole
 
 from headrace.journeys.store import Journeys
+from headrace.report.page import write_page
 
 SPEND = ("--world", "ads", "--users", 60, "--days", 3, "--budget", 20, "--seed", 3)
 
@@ -44,6 +45,8 @@ def test_results_tell_spend_value_increment_and_regret(spent: Path) -> None:
 def test_the_page_is_whole_and_stands_alone(spent: Path) -> None:
     page = (spent / "campaign.html").read_text()
     assert page.count("<svg") == 4 and "every entry of the ledger adds up" in page and "http" not in page
+    assert write_page(spent) == spent / "campaign.html" and not (spent / "report.html").exists()
+    assert (spent / "campaign.html").read_text() == page
     account = json.loads((spent / "campaign.json").read_text())
     assert account["audit"]["sound"] and account["audit"]["accounts"]["total"]["reserved"] == 0
     assert [p["users"] for p in account["curve"]][::50] == [0.0, 1.0]

@@ -57,7 +57,7 @@ class CompareCampaign:
         from headrace.errors import UserError, unknown
         from headrace.evaluate.results import Source, save
         from headrace.learn.run import Run
-        from headrace.report.compare_campaign import print_contest, write_contest
+        from headrace.report.compare_campaign import ACCOUNT, print_contest, write_contest
         from headrace.simulate.scenario import Scenario
 
         methods = list(CONTESTANTS) if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
@@ -106,7 +106,7 @@ class CompareCampaign:
                 m: [sum(float(found[m, s].channels[c]) for s in seeds) for c in range(len(scenario.channels))]
                 for m in methods
             }
-            folder.write_json("contest.json", told)
+            folder.write_json(ACCOUNT, told)
             write_contest(folder.path)
             folder.seal()
         print_contest(folder.path, out)

@@ -15,9 +15,9 @@ ACCOUNT, PAGE = "campaign.json", "campaign.html"
 MICROS = figures.MICROS
 
 
-def write_campaign(directory: Path) -> Path:
+def write_campaign(directory: Path, out: Path | None = None) -> Path:
     """Write the page of a campaign; equal files give equal bytes."""
-    return write(PAGE, _content(directory, load(directory / "results.json")), directory / PAGE)
+    return write(PAGE, _content(directory, load(directory / "results.json")), out or directory / PAGE)
 
 
 def gain_words(gain: Mapping[str, float]) -> str:

@@ -16,14 +16,14 @@ from headrace.report.parts import Drawing, provenance, read
 from headrace.report.records import Record, load
 from headrace.report.template import write
 
-PAGE = "compare.html"
+ACCOUNT, PAGE = "contest.json", "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
 NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
 
 
-def write_contest(directory: Path) -> Path:
+def write_contest(directory: Path, out: Path | None = None) -> Path:
     """Write compare.html; equal files give equal bytes."""
-    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
     config, manifest = read(directory / "config.json", dict), read(directory / "manifest.json", dict)
     content = {
         "title": f"Campaigns of {show(told['budget'], 2)} {told['currency']} in the world {config['dataset']}",
@@ -38,7 +38,7 @@ def write_contest(directory: Path) -> Path:
         "provenance": provenance(list(records), config, manifest, {}),
         "config": json.dumps(config, indent=2),
     }
-    return write(PAGE, content, directory / PAGE)
+    return write(PAGE, content, out or directory / PAGE)
 
 
 def sentence(told: Mapping[str, Any]) -> str:
@@ -115,7 +115,7 @@ def intervals(records: Sequence[Record], gain: str) -> Any:
 
 def print_contest(directory: Path, console: Console) -> None:
     """The table for a terminal."""
-    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
     made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in NARROW:
         made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)

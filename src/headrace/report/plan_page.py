@@ -21,10 +21,9 @@ ACCOUNT = "plan.json"
 PAGE = "plan.html"
 
 
-def write_plan_page(directory: str | Path, out: str | Path | None = None) -> Path:
+def write_plan_page(directory: Path, out: Path | None = None) -> Path:
     """Write plan.html from plan.json and what else stands in the folder; equal files give equal bytes."""
-    directory = Path(directory)
-    return write(PAGE, plan_content(directory), directory / PAGE if out is None else Path(out))
+    return write(PAGE, plan_content(directory), out or directory / PAGE)
 
 
 def plan_content(directory: Path) -> dict[str, Any]:

@@ -182,7 +182,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def flags(run: Path, out: Path, methods: str) -> list[str]:
-    found = ["compare", "campaign", "--data", "ads", "--run", str(run), "--methods", methods, "--seeds", "2"]
+    found = [
+        "compare",
+        "campaign",
+        "--data",
+        "ads",
+        "--run",
+        str(run),
+        "--methods",
+        methods,
+        "--seeds",
+        "2",
+        "--seed",
+        "1",
+    ]
     return [*found, "--users", "60", "--days", "2", "--budget", "5", "--out", str(out)]
 
 
@@ -219,6 +232,8 @@ def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: P
 def test_mistakes_are_told_in_a_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert headrace(flags(trained, tmp_path / "x", "ors")) == 2
     assert "did you mean 'ours'" in capsys.readouterr().err
+    assert headrace([*flags(trained, tmp_path / "x", "ours"), "--seed", "0"]) == 2
+    assert "the same users and luck" in capsys.readouterr().err and not (tmp_path / "x").exists()
     campaign = ["campaign", str(trained), "--world", "ads", "--budget", "5", "--users", "40", "--days", "2"]
     assert headrace([*campaign, "--score", "increment", "--out", str(tmp_path / "y")]) == 3
     assert "cannot be estimated" in capsys.readouterr().err

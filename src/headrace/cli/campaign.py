@@ -47,8 +47,8 @@ class Campaign:
     """Weight of the implicit ratio in P_initial (17), which preset paper explores by."""
     price: Annotated[float | None, QUIET] = None
     """What a unit of a scaled cost costs; needed where the world has no currency."""
-    seed: int = 0
-    """Of the world: everything random is a function of it."""
+    seed: int = 1
+    """Of the world: everything random is a function of it. Another than that of the log which the run learnt from."""
     resume: bool = False
     """Go on with a campaign that was stopped, to the same result."""
 
@@ -62,7 +62,7 @@ class Campaign:
         from headrace.campaign.rounds import Record
         from headrace.campaign.world_market import TrueRates, WorldMarket
         from headrace.cli.console import err, out, progress
-        from headrace.cli.contest import spender
+        from headrace.cli.contest import refuse_own_users, spender
         from headrace.cli.settings import refuse_run
         from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
@@ -82,6 +82,7 @@ class Campaign:
         scenario = Scenario.load(self.world)
         task_of(scenario, "ads")
         method, sealed = fitted(self.run, scenario)
+        refuse_own_users(self.run, [self.seed])
         steps, statistics = history(method)
         daily = None if self.daily is None else to_micros(self.daily)
         limits: dict[str, Any] = {

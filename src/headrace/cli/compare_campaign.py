@@ -34,7 +34,7 @@ class CompareCampaign:
     days: Annotated[int | None, QUIET] = None
     """How long a campaign lasts; default: the scenario's own."""
     seed: int = 0
-    """The first world's."""
+    """The first world's; none may be that of the log which --run learnt from."""
     reward: str = "click"
     """The gain to spend for, where no --run is given."""
     log_users: Annotated[int, QUIET] = 5_000
@@ -51,7 +51,7 @@ class CompareCampaign:
         from headrace.campaign.contestants import CONTESTANTS
         from headrace.campaign.money import to_micros
         from headrace.cli.console import out, progress
-        from headrace.cli.contest import learnt, material_of
+        from headrace.cli.contest import learnt, material_of, refuse_own_users
         from headrace.cli.settings import refuse_folder
         from headrace.cli.worlds import task_of
         from headrace.errors import UserError, unknown
@@ -70,6 +70,8 @@ class CompareCampaign:
         scenario = Scenario.load(self.data)
         task_of(scenario, "ads")
         budget = to_micros(self.budget)
+        if self.run is not None:
+            refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
         config = {"command": "compare", "room": "campaign", "methods": methods, "seeds": self.seeds}

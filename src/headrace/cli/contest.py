@@ -73,11 +73,11 @@ def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:
     """UserError where the users of a world are those of the log that a run learnt from: their luck would be the same,
     and the run has seen it."""
     journeys = own_journeys(open_run(path))
-    own = None if journeys is None else journeys.manifest.get("notes", {}).get("seed")
+    own = -1 if journeys is None else journeys.manifest["notes"].get("seed", -1)
     if own in seeds:
         raise UserError(
-            f"--seed {own}: the log that {path} learnt from is of the same users and luck, so the figures would flatter "
-            "it; choose another --seed"
+            f"--seed {own}: the log that {path} learnt from is of the same users and luck, so the figures would "
+            "flatter it; choose another --seed"
         )
 
 

@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from commands import Told, bytes_of, call, whole
 
+from headrace.cli.planning import priced
 from headrace.evaluate.results import KEYS
+from headrace.journeys.store import Journeys
 
 
 def test_a_plan_is_within_its_budget_and_leaves_every_file(demo: Path, unseen: Path, tmp_path: Path):
@@ -35,6 +38,15 @@ def test_a_plan_is_within_its_budget_and_leaves_every_file(demo: Path, unseen: P
         "plan.parquet",
         "plan.html",
     }
+
+
+def test_no_exposure_is_planned_as_cheaper_than_a_fifth_of_its_channels_mean(unseen: Path):
+    journeys = Journeys(unseen)
+    cost, channel = np.asarray(journeys.column("cost")), np.asarray(journeys.channel)
+    mean = np.array([cost[channel == c].mean() for c in range(len(journeys.channels))])
+    foreseen = np.stack([-mean, 0 * mean, 0.01 * mean, 0.3 * mean, 2 * mean])
+    costs, raised = priced(foreseen, journeys)
+    assert costs == pytest.approx(np.stack([0.2 * mean] * 3 + [0.3 * mean, 2 * mean])) and raised == 3 * len(mean)
 
 
 def test_a_world_is_planned_on_a_log_of_its_own(demo: Path, tmp_path: Path, told: Told):

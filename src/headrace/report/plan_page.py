@@ -79,10 +79,10 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         said.append(f"{_n(e['spend'])} {unit} of it are spent on users and channels drawn by lot, for {_n(e['gain'])}.")
     if told["left_out"]:
         said.append(f"Left out: {told['left_out']:,} exposures whose price no day had room for.")
-    if told["replaced"]:
+    if told["raised"]:
         said.append(
-            f"{told['replaced']:,} of {told['users'] * len(told['channels']):,} expected costs were not above 0; the "
-            "mean that the log holds of their channel stands in for them."
+            f"{told['raised']:,} of {told['users'] * len(told['channels']):,} expected costs were below a fifth of "
+            "what an exposure on their channel costs in the log; that fifth stands in for them."
         )
     if told["free"]:
         said.append(f"Of the exposures {told['free']:,} are expected to cost nothing; see whether that can be.")

@@ -1,12 +1,15 @@
 """headrace plan: a plan within the budget, its page and its records; the same each time; mistakes in one line."""
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
-from commands import Told, bytes_of, call, whole
+from commands import ENVIRONMENT, Told, bytes_of, call, command, whole
 
 from headrace.cli.planning import priced
 from headrace.evaluate.results import KEYS
@@ -55,6 +58,25 @@ def test_a_world_is_planned_on_a_log_of_its_own(demo: Path, tmp_path: Path, told
     assert pl.read_parquet(tmp_path / "plan" / "plan.parquet")["price_micros"].sum() <= 1_000_000
     (tmp_path / "plan" / "plan.html").unlink()
     assert told("report", tmp_path / "plan")[0] == 0
+
+
+def test_a_killed_plan_leaves_nothing_or_all_of_it(demo: Path, unseen: Path, tmp_path: Path):
+    words = ("plan", demo, "--data", unseen, "--budget", 1)
+    whole(*words, "--out", tmp_path / "whole")
+    out, beside = tmp_path / "plan", tmp_path / ".plan.new"
+    for name in ("config.json", "plan.parquet", "plan.json"):
+        process = subprocess.Popen(
+            command(*words, "--out", out), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not (beside / name).is_file() and process.poll() is None:
+            time.sleep(0.0005)
+        process.kill()
+        process.wait()
+        assert process.returncode == -signal.SIGKILL and (beside / name).is_file() and not out.exists()
+    whole(*words, "--out", out)
+    assert bytes_of(out) == bytes_of(tmp_path / "whole") and not beside.exists()
+    done = call(*words, "--out", out)
+    assert done.returncode == 2 and "exists; choose another --out" in done.stderr
 
 
 def test_clashing_demands_leave_with_3_and_the_smallest_change(demo: Path, unseen: Path, tmp_path: Path):

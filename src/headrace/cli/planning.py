@@ -5,6 +5,7 @@ N users, M channels.
 
 import atexit
 import dataclasses
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from headrace.evaluate.results import save as save_records
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
+from headrace.learn import durable
 from headrace.learn.run import Run
 from headrace.report.plan_page import ACCOUNT, write_plan_page
 from headrace.simulate.log import simulate
@@ -224,7 +226,10 @@ def account(
 def leave(
     flags: "MakePlan", run: Run, journeys: Journeys, wanted: Constraints, told: dict[str, Any], made: Draft
 ) -> None:
-    """Write the plan, its results and its page, and seal the folder."""
+    """Write the plan, its results and its page beside the folder, seal them, and swap them in whole."""
+    out = flags.out.resolve()
+    beside = out.with_name(f".{out.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)  # what a kill left
     config = {
         "command": "plan",
         "run": run.path.resolve().name,
@@ -237,13 +242,15 @@ def leave(
         "seed": flags.seed,
     }
     target = Run.create(
-        flags.out, config, data=str(journeys.path.resolve()), data_fingerprint=journeys.fingerprint, **kept(run)
+        beside, config, data=str(journeys.path.resolve()), data_fingerprint=journeys.fingerprint, **kept(run)
     )
     save(made.table, target.path / "plan.parquet")
     save_records(_records(told, run, flags.seed), target.path / "results.json")
     target.write_json(ACCOUNT, told)
     write_plan_page(target.path)
     target.seal()
+    beside.replace(out)
+    durable.sync(out.parent)
 
 
 def _records(told: dict[str, Any], run: Run, seed: int) -> list[Record]:

@@ -105,7 +105,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
 
 
 def test_micros_of_a_budget_are_never_rounded_up() -> None:
-    assert [to_micros(x) for x in (0.1, 0.013, 2.0000009, 1e9)] == [100_000, 13_000, 2_000_000, 10**15]
+    amounts = (0.1, 0.013, 2.0000009, 5000.0000009, 1e9)
+    assert [to_micros(x) for x in amounts] == [100_000, 13_000, 2_000_000, 5_000_000_000, 10**15]
 
 
 def test_an_audit_sees_a_balance_that_its_entries_do_not_give() -> None:

@@ -259,3 +259,6 @@ def test_a_refit_goes_on_from_the_run_and_keeps_the_correction(trained: Path, tm
     done = run_campaign(market, material.corrected, Price(), config, tmp_path / "c", watched)
     assert done.audit.sound and refit.refits >= 1
     assert seen[-1].gain is material.corrected.gain and seen[-1].predictor is not material.corrected.predictor
+    for wrong, told in ((["--price", "2"], "in EUR already"), (["--alpha", "3"], "--alpha 3")):
+        assert headrace([*flags(trained, tmp_path / "x", "ours"), *wrong]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -271,8 +271,9 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         campaign(refit_every=3)
     with pytest.raises(UserError, match="tells no gain love"):
         run_campaign(market(20), TrueRates({"love": 1.0}), Price(), CampaignConfig(EUR))
-    with pytest.raises(UserError, match="--price"):
-        WorldMarket(Scenario.load("criteo"), 20)
+    for world, price in (("criteo", None), ("criteo", -1.0), ("criteo", float("nan")), ("ads", 2.0)):
+        with pytest.raises(UserError, match="--price"):
+            WorldMarket(Scenario.load(world), 20, price=price)
 
 
 def test_spread_costs_are_charged_at_most_up_to_what_was_said_to_be_possible() -> None:

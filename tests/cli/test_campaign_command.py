@@ -101,3 +101,6 @@ def test_the_papers_preset_spends_within_the_same_budget(demo: Path, tmp_path: P
     account = json.loads((out / "campaign.json").read_text())
     assert account["allocator"] == "top-users" and account["audit"]["sound"]
     assert sum(r["spent"] for r in account["rounds"]) <= 20_000_000
+        ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
+        ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
+        ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),

@@ -97,6 +97,7 @@ def test_clashing_demands_leave_with_3_and_the_smallest_change(demo: Path, unsee
         ((), "plan: no budget"),
         (("--budget", "0"), "budget is 0"),
         (("--budget", "-1"), "budget is -1, expected 0 or more"),
+        (("--budget", "1", "--daily-budget", "0"), "daily_budget is 0"),
         (("--budget", "1", "--cap", "serch=1"), "did you mean 'search'?"),
         (("--budget", "1", "--cap", "search"), "expected CHANNEL=AMOUNT"),
         (("--budget", "1", "--floor", "search=x"), "floor of search is 'x'"),

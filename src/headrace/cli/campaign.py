@@ -84,7 +84,7 @@ class Campaign:
         method, sealed = fitted(self.run, scenario)
         refuse_own_users(self.run, [self.seed])
         steps, statistics = history(method)
-        daily = None if self.daily is None else to_micros(self.daily)
+        daily = None if self.daily is None else to_micros(self.daily, "daily")
         limits: dict[str, Any] = {
             "hold_out": self.hold_out,
             "daily": daily,
@@ -125,8 +125,8 @@ class Campaign:
             allocator = PRESET_ALLOCATORS[self.preset]
             result = run_campaign(ours, predictor, allocator, config, folder.path, progress=show)
             tell("full information")
-            known = CampaignConfig(config.budget, config.rounds, 0.0, 0, explore=0.0, rescore="reachable")
-            known = dataclasses.replace(known, daily=config.daily, cap_per_day=config.cap_per_day)
+            alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day")}
+            known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
             reference = run_campaign(market(), TrueRates(predictor.weights), PRESET_ALLOCATORS["default"], known)
             tell("writing")
             source = Source(scenario.name, "campaign", "world", self.seed)

@@ -50,6 +50,7 @@ class CompareCampaign:
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
         from headrace.campaign.contestants import CONTESTANTS
         from headrace.campaign.money import to_micros
+        from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
         from headrace.cli.contest import learnt, material_of, refuse_own_users
         from headrace.cli.settings import refuse_folder
@@ -68,8 +69,11 @@ class CompareCampaign:
         if self.seeds < 1 or self.users < 2:
             raise UserError(f"--seeds {self.seeds} --users {self.users}: expected 1 seed and 2 users or more")
         scenario = Scenario.load(self.data)
+        if not 0 <= self.alpha <= 1:
+            raise UserError(f"--alpha {self.alpha:g}: expected a number from 0 to 1")
         task_of(scenario, "ads")
         budget = to_micros(self.budget)
+        check_price(scenario, self.price)
         if self.run is not None:
             refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 from commands import ENVIRONMENT, Told, bytes_of, command, whole
 
+from headrace.campaign.allocator import Price
+from headrace.campaign.config import CampaignConfig
+from headrace.campaign.contestants import PLAIN
+from headrace.campaign.procedure import run_campaign
+from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.journeys.store import Journeys
 from headrace.report.page import write_page
+from headrace.simulate.scenario import Scenario
 
 SPEND = ("--world", "ads", "--users", 60, "--days", 3, "--budget", 20, "--seed", 3)
 
@@ -40,6 +46,14 @@ def test_results_tell_spend_value_increment_and_regret(spent: Path) -> None:
     assert revenue[0]["value"] >= revenue[1]["value"]
     manifest = json.loads((spent / "manifest.json").read_text())
     assert {"results.json", "campaign.json", "campaign.html", "ledger.sqlite"} <= set(manifest["files"])
+
+
+def test_the_reference_is_the_comparisons_full_information(spent: Path) -> None:
+    known = CampaignConfig(20_000_000, **PLAIN, rescore="reachable")
+    market = WorldMarket(Scenario.load("ads"), 60, 3, 3)
+    done = run_campaign(market, TrueRates({"click": 1.0}), Price(), known)
+    told = json.loads((spent / "campaign.json").read_text())["reference"]
+    assert [r["spent"] for r in told] == [r["spent"] / 1_000_000 for r in done.rounds]
 
 
 def test_the_page_is_whole_and_stands_alone(spent: Path) -> None:
@@ -87,6 +101,9 @@ def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, 
         ((demo, "--world", "criteo", "--budget", 1, "--out", tmp_path / "a"), "other channels"),
         ((demo, *SPEND, "--seed", 0, "--out", tmp_path / "a"), "the same users and luck"),
         ((demo, "--world", "ads", "--budget", -1, "--out", tmp_path / "a"), "budget"),
+        ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
+        ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
+        ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),
         ((tmp_path / "none", *SPEND, "--out", tmp_path / "a"), "not a run"),
         ((demo, *SPEND, "--hold-out", 0.3, "--out", spent, "--resume"), "cannot resume"),
     ):
@@ -101,6 +118,3 @@ def test_the_papers_preset_spends_within_the_same_budget(demo: Path, tmp_path: P
     account = json.loads((out / "campaign.json").read_text())
     assert account["allocator"] == "top-users" and account["audit"]["sound"]
     assert sum(r["spent"] for r in account["rounds"]) <= 20_000_000
-        ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
-        ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
-        ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),

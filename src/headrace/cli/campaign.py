@@ -57,6 +57,7 @@ class Campaign:
 
         from headrace.campaign.account import account_of, records_of
         from headrace.campaign.config import PRESET_ALLOCATORS, PRESETS, CampaignConfig
+        from headrace.campaign.contestants import PLAIN
         from headrace.campaign.money import MICROS, to_micros
         from headrace.campaign.procedure import run_campaign
         from headrace.campaign.rounds import Record

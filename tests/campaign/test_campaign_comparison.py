@@ -9,11 +9,13 @@ import sys
 import time
 from pathlib import Path
 
+from types import SimpleNamespace
 import numpy as np
 import pytest
 
 from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
-from headrace.campaign.comparing import Cell, compare, mean_total, share_of
+from headrace.campaign import world_market
+from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
 from headrace.campaign.config import CampaignConfig
 from headrace.campaign.contestants import CONTESTANTS, PLAIN
 from headrace.campaign.correction import Corrected, Line, line
@@ -26,6 +28,7 @@ from headrace.cli import run as headrace
 from headrace.evaluate.results import Source
 from headrace.report.page import write_page
 from headrace.simulate.scenario import Scenario
+from headrace.simulate.ads import AdsWorld
 
 ADS = Scenario.load("ads")
 
@@ -166,6 +169,19 @@ def test_differences_are_paired_and_shares_are_of_the_increment() -> None:
 
 
 def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
+def test_the_opportunities_to_expect_are_not_counted_on_users_that_play(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    real = world_market.AdsWorld
+
+    def watched(scenario: Scenario, users: int, seed: int, days: int | None = None) -> AdsWorld:
+        seen.append(seed)
+        return real(scenario, users, seed, days)
+
+    monkeypatch.setattr(world_market, "AdsWorld", watched)
+    Contest(ADS, 50, 1_000_000, 1, first_seed=7).contestant("full-information", SimpleNamespace(weights={"click": 1.0}))
+    assert seen and 7 not in seen
+
+
     draws = [np.random.default_rng(s).random(200) for s in range(4)]
     one, four = mean_total(draws[:1]), mean_total(draws)
     assert one.high - one.low == pytest.approx(2 * (four.high - four.low), rel=0.1)

@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
-import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
-
 from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
 from headrace.campaign import world_market
+from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
 from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
 from headrace.campaign.config import CampaignConfig
 from headrace.campaign.contestants import CONTESTANTS, PLAIN
@@ -27,8 +28,8 @@ from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.cli import run as headrace
 from headrace.evaluate.results import Source
 from headrace.report.page import write_page
-from headrace.simulate.scenario import Scenario
 from headrace.simulate.ads import AdsWorld
+from headrace.simulate.scenario import Scenario
 
 ADS = Scenario.load("ads")
 
@@ -168,7 +169,6 @@ def test_differences_are_paired_and_shares_are_of_the_increment() -> None:
     assert regret["value"] == 1_000 and set(p_values) == {"random"}
 
 
-def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
 def test_the_opportunities_to_expect_are_not_counted_on_users_that_play(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     real = world_market.AdsWorld
@@ -182,6 +182,7 @@ def test_the_opportunities_to_expect_are_not_counted_on_users_that_play(monkeypa
     assert seen and 7 not in seen
 
 
+def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
     draws = [np.random.default_rng(s).random(200) for s in range(4)]
     one, four = mean_total(draws[:1]), mean_total(draws)
     assert one.high - one.low == pytest.approx(2 * (four.high - four.low), rel=0.1)
@@ -231,18 +232,29 @@ def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: P
     methods = "random,ours,full-information"
     assert headrace(flags(trained, tmp_path / "whole", methods)) == 0
     command = [sys.executable, "-m", "headrace.cli", *flags(trained, tmp_path / "killed", methods)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=dict(os.environ))
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     cells = tmp_path / "killed" / "cells"
-    for _ in range(1_200):
-        if (cells.is_dir() and len(list(cells.iterdir())) >= 2) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
+    while process.poll() is None and not (cells.is_dir() and len(list(cells.iterdir())) >= 2):
+        time.sleep(0.005)
+    process.kill()
     process.wait()
+    assert process.returncode == -signal.SIGKILL and not (tmp_path / "killed" / "results.json").exists()
+    played = {path: path.stat().st_mtime_ns for path in cells.glob("*/cell.npz")}
     assert headrace(flags(trained, tmp_path / "killed", methods)) == 0
+    assert played and all(path.stat().st_mtime_ns == when for path, when in played.items())  # not played again
     for name in ("results.json", "compare.html", "contest.json", "p_values.json"):
-        whole, killed = ((tmp_path / f / name).read_bytes() for f in ("whole", "killed"))
-        assert name == "compare.html" or whole == killed, name
+        whole, killed = ((tmp_path / f / name).read_text() for f in ("whole", "killed"))
+        # where it was started stands on the page
+        assert re.sub("<dt>command.*", "", whole) == re.sub("<dt>command.*", "", killed), name
+
+
+def test_a_comparison_does_not_go_on_with_another_run_of_the_same_name(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for seed in ("0", "1"):
+        shutil.rmtree(run, ignore_errors=True)
+        words = ["--data", str(trained.with_name("log")), "--reward", "click", "--preset", "tiny", "--seed", seed]
+        assert headrace(["train", "mtorl", *words, "--out", str(run)]) == 0
+        assert headrace(flags(run, tmp_path / "c", "random")) == (0 if seed == "0" else 2)
 
 
 def test_mistakes_are_told_in_a_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,6 +262,9 @@ def test_mistakes_are_told_in_a_line(trained: Path, tmp_path: Path, capsys: pyte
     assert "did you mean 'ours'" in capsys.readouterr().err
     assert headrace([*flags(trained, tmp_path / "x", "ours"), "--seed", "0"]) == 2
     assert "the same users and luck" in capsys.readouterr().err and not (tmp_path / "x").exists()
+    for wrong, told in ((["--price", "2"], "in EUR already"), (["--alpha", "3"], "--alpha 3")):
+        assert headrace([*flags(trained, tmp_path / "x", "ours"), *wrong]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
     campaign = ["campaign", str(trained), "--world", "ads", "--budget", "5", "--users", "40", "--days", "2"]
     assert headrace([*campaign, "--score", "increment", "--out", str(tmp_path / "y")]) == 3
     assert "cannot be estimated" in capsys.readouterr().err
@@ -275,6 +290,3 @@ def test_a_refit_goes_on_from_the_run_and_keeps_the_correction(trained: Path, tm
     done = run_campaign(market, material.corrected, Price(), config, tmp_path / "c", watched)
     assert done.audit.sound and refit.refits >= 1
     assert seen[-1].gain is material.corrected.gain and seen[-1].predictor is not material.corrected.predictor
-    for wrong, told in ((["--price", "2"], "in EUR already"), (["--alpha", "3"], "--alpha 3")):
-        assert headrace([*flags(trained, tmp_path / "x", "ours"), *wrong]) == 2
-        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()

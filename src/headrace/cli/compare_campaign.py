@@ -53,6 +53,7 @@ class CompareCampaign:
         from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
         from headrace.cli.contest import learnt, material_of, refuse_own_users
+        from headrace.cli.measuring import open_run
         from headrace.cli.settings import refuse_folder
         from headrace.cli.worlds import task_of
         from headrace.errors import UserError, unknown
@@ -68,12 +69,12 @@ class CompareCampaign:
                 raise unknown("method", name, CONTESTANTS, "compare campaign")
         if self.seeds < 1 or self.users < 2:
             raise UserError(f"--seeds {self.seeds} --users {self.users}: expected 1 seed and 2 users or more")
-        scenario = Scenario.load(self.data)
         if not 0 <= self.alpha <= 1:
             raise UserError(f"--alpha {self.alpha:g}: expected a number from 0 to 1")
+        scenario = Scenario.load(self.data)
         task_of(scenario, "ads")
-        budget = to_micros(self.budget)
         check_price(scenario, self.price)
+        budget = to_micros(self.budget)
         if self.run is not None:
             refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
@@ -85,7 +86,8 @@ class CompareCampaign:
             config |= {"reward": self.reward, "log_users": self.log_users, "set": list(self.set)}
         else:
             config |= {"run": self.run.resolve().name}
-        folder = Run.create(self.out, config, resume=True, data_fingerprint=scenario.sha256)
+        trained = {} if self.run is None else {"trained": open_run(self.run).manifest["files"]["model.safetensors"]}
+        folder = Run.create(self.out, config, resume=True, data_fingerprint=scenario.sha256, **trained)
         with folder.locked():
             with progress("learning") as tell:
                 run = self.run or learnt(self, scenario, folder.path, tell)

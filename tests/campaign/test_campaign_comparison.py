@@ -16,6 +16,7 @@ import pytest
 
 from headrace.campaign import world_market
 from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
+from headrace.campaign.bounds import BOUNDS, bound_of, why_none
 from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
 from headrace.campaign.config import CampaignConfig
 from headrace.campaign.contestants import CONTESTANTS, PLAIN
@@ -29,6 +30,7 @@ from headrace.cli import run as headrace
 from headrace.evaluate.results import Source
 from headrace.report.page import write_page
 from headrace.simulate.ads import AdsWorld
+from headrace.simulate.relaxation import bound
 from headrace.simulate.scenario import Scenario
 
 ADS = Scenario.load("ads")
@@ -182,6 +184,16 @@ def test_the_opportunities_to_expect_are_not_counted_on_users_that_play(monkeypa
     assert seen and 7 not in seen
 
 
+def test_bounds_are_those_of_the_very_users_and_say_where_there_are_none(tmp_path: Path) -> None:
+    contest = Contest(ADS, 40, 2_000_000, 2)
+    found = bound_of("lp-bound", contest, {"click": 3.0}, 5, tmp_path)
+    assert found == pytest.approx(3 * bound(ADS, 40, 2, 5, 2.0, "clicks").total)
+    assert found == bound_of("lp-bound", contest, {"click": 1.0}, 5, tmp_path)  # kept
+    assert why_none(ADS, {"revenue": 1.0}) is None
+    assert "clicks alone" in str(why_none(ADS, {"click": 1.0, "revenue": 0.1}))
+    assert "spread" in str(why_none(Scenario.load("criteo"), {"click": 1.0}))
+
+
 def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
     draws = [np.random.default_rng(s).random(200) for s in range(4)]
     one, four = mean_total(draws[:1]), mean_total(draws)
@@ -222,8 +234,14 @@ def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Pat
     spend = [r for r in records if r["metric"] == "spend" and r["seed"] is None]
     assert {r["method"] for r in spend} == set(CONTESTANTS) and all(0 < r["high"] <= 5 for r in spend)
     assert {r["against"] for r in records if r["method"] == "ours"} == {None, *CONTESTANTS} - {"ours"}
+    most = {(r["method"], r["seed"]): r["value"] for r in records if r["metric"] == "true_value_bound"}
+    assert {name for name, _ in most} == set(BOUNDS)
+    for r in records:
+        if r["metric"] == "true_value" and r["against"] is None:  # luck may lift a method above the other one
+            assert r["value"] <= most["clairvoyant-bound", r["seed"]]
+    assert all(most["lp-bound", seed] < most["clairvoyant-bound", seed] for seed in (1, 2, None))
     page = (tmp_path / "c" / "compare.html").read_text()
-    assert "full-information" in page and "<svg" in page
+    assert "full-information" in page and "<svg" in page and "lp-bound (bound)" in page
     assert write_page(tmp_path / "c") == tmp_path / "c" / "compare.html"
     assert (tmp_path / "c" / "compare.html").read_text() == page
 

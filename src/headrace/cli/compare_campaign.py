@@ -26,7 +26,7 @@ class CompareCampaign:
     methods: Annotated[str, QUIET] = "all"
     """Comma between them: random, majority, explicit, last-touch, first-touch, linear, time-decay, markov, shapley,
     no-channel-level, no-user-level, paper, fixed-threshold, trees-lp, trees-lp-corrected, uncorrected, ours, informed,
-    full-information; all."""
+    full-information; lp-bound, clairvoyant-bound: what none can exceed, where that is known; all."""
     seeds: int = 3
     """Worlds, each with other users and other luck."""
     users: int = 1_000
@@ -47,6 +47,7 @@ class CompareCampaign:
     """What a unit of a scaled cost costs; needed where the world has no currency."""
 
     def execute(self) -> None:
+        from headrace.campaign.bounds import BOUNDS, bound_of, bound_records, why_none
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
         from headrace.campaign.contestants import CONTESTANTS
         from headrace.campaign.money import to_micros
@@ -62,11 +63,14 @@ class CompareCampaign:
         from headrace.report.compare_campaign import ACCOUNT, print_contest, write_contest
         from headrace.simulate.scenario import Scenario
 
-        methods = list(CONTESTANTS) if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
-        methods = list(dict.fromkeys(methods))
-        for name in methods:
-            if name not in CONTESTANTS:
-                raise unknown("method", name, CONTESTANTS, "compare campaign")
+        known = [*CONTESTANTS, *BOUNDS]
+        named = known if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
+        for name in named:
+            if name not in known:
+                raise unknown("method", name, known, "compare campaign")
+        methods, bounds = ([n for n in dict.fromkeys(named) if n in of] for of in (CONTESTANTS, BOUNDS))
+        if not methods:
+            raise UserError("compare campaign: only bounds are named; name a method to compare with them")
         if self.seeds < 1 or self.users < 2:
             raise UserError(f"--seeds {self.seeds} --users {self.users}: expected 1 seed and 2 users or more")
         if not 0 <= self.alpha <= 1:
@@ -79,7 +83,7 @@ class CompareCampaign:
             refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
-        config = {"command": "compare", "room": "campaign", "methods": methods, "seeds": self.seeds}
+        config = {"command": "compare", "room": "campaign", "methods": [*methods, *bounds], "seeds": self.seeds}
         config |= {"dataset": scenario.name, "budget": budget, "users": self.users, "days": scenario.days_of(self.days)}
         config |= {"first_seed": self.seed, "alpha": self.alpha, "price": self.price, "currency": scenario.currency}
         if self.run is None:
@@ -92,6 +96,10 @@ class CompareCampaign:
             with progress("learning") as tell:
                 run = self.run or learnt(self, scenario, folder.path, tell)
                 material = material_of(run, scenario, self.alpha, self.price)
+            lacking = why_none(scenario, material.weights)
+            if lacking and bounds:
+                out.print(f"without bounds: {lacking}")
+                bounds = []
             contest = Contest(scenario, self.users, budget, self.days, self.seed, self.price)
             seeds = range(self.seed, self.seed + self.seeds)
             left = [(m, s) for s in seeds for m in methods if not contest.is_done(m, s, folder.path / "cells")]
@@ -105,6 +113,13 @@ class CompareCampaign:
                 found = {(m, s): cell for m, s, cell in play(contest, material, methods, list(seeds), cells, tell)}
             source = Source(scenario.name, "campaign", "world")
             records, p_values = compare(source, found)
+            with progress("bounding") as tell:
+                for name in bounds:
+                    totals = {}
+                    for seed in seeds:
+                        tell(f"{name}, seed {seed}")
+                        totals[seed] = bound_of(name, contest, material.weights, seed, cells)
+                    records += bound_records(source, name, totals, {s: found[methods[0], s] for s in seeds})
             save(records, folder.path / "results.json")
             write_p_values(folder.path / "p_values.json", p_values)
             gain = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in material.weights.items())

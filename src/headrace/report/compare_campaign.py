@@ -18,6 +18,7 @@ from headrace.report.template import write
 
 ACCOUNT, PAGE = "contest.json", "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
+GROSS = ("true_value", "incremental_value")
 NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
 
 
@@ -51,12 +52,15 @@ def sentence(told: Mapping[str, Any]) -> str:
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
-    """The table, best increment first."""
+    """The table, bounds first, then the best increment."""
     held = [r for r in records if r["seed"] is None]
-    names = list(dict.fromkeys(r["method"] for r in held))
+    names = list(dict.fromkeys(r["method"] for r in held if r["metric"] == "spend"))
     value = {name: _figure(held, name, "incremental_value") for name in names}
     names.sort(key=lambda name: -(value[name] or {"value": 0.0})["value"])
-    found = []
+    found = [
+        [f"{name} (bound)", *(f"at most {_words(_figure(held, name, f'{of}_bound'))}" for of in GROSS), "-", "-", "-"]
+        for name in dict.fromkeys(r["method"] for r in held if r["metric"] == "true_value_bound")
+    ]
     for name in names:
         spend = _figure(held, name, "spend")
         found.append(
@@ -83,6 +87,11 @@ def verdict(records: Sequence[Record]) -> list[str]:
         seen = _figure(held, "informed", "share_of_full_information")
         if seen is not None:
             said.append(f"Who knows the world and all that a log shows of its users gets to {_words(seen, 2)}.")
+    most = _figure(held, "lp-bound", "incremental_value_bound")
+    full = _figure(held, "full-information", "incremental_value")
+    if most is not None and full is not None and most["value"] > 0:
+        reached = show(full["value"] / most["value"], 2)
+        said.append(f"Full information gets to {reached} of what nobody can be expected to exceed.")
     against = [
         r
         for r in held

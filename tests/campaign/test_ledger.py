@@ -38,6 +38,16 @@ def test_every_account_of_an_exposure_must_have_room() -> None:
         assert free == {"total": 88, "search": 2, "day": 0}
 
 
+def test_every_exposure_is_charged_to_its_own_accounts_however_many_there_are() -> None:
+    with Ledger.create(None, 100) as ledger:
+        rows = [(f"user/{i}", 10) for i in range(65_600)]
+        ledger._db.executemany("INSERT INTO account (name, budget) VALUES (?, ?)", rows)
+        many = [whole(65_534, 65_534)] * 4  # numbers that a product of so many columns has no room for
+        assert ledger.reserve(["a", "b"], whole(4, 6), [*many, whole(5, 6)]).tolist() == [True, True]
+        held = ledger.balances()
+        assert [held[f"user/{i}"].reserved for i in (3, 4, 65_532)] == [4, 6, 10]
+
+
 def test_a_retry_counts_once_whatever_its_answer_was() -> None:
     with Ledger.create(None, 10) as ledger:
         assert ledger.reserve(["a", "a", "b"], whole(6, 6, 6)).tolist() == [True, True, False]

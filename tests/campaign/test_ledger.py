@@ -236,3 +236,16 @@ def test_equal_entries_give_equal_bytes_whatever_their_course(tmp_path: Path) ->
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     with Ledger.create(tmp_path / "one", 100) as ledger:  # it can be gone on with
         assert ledger.settle(["a"], whole(5)).charged.tolist() == [5] and ledger.audit().sound
+
+
+def test_nobody_spends_from_the_file_that_was_written_anew(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "l", 10) as ours, Ledger(tmp_path / "l") as theirs:
+        assert theirs.reserve(["a"], whole(4)).tolist() == [True]
+        ours.compact()
+        with pytest.raises(UserError, match="open it again"):
+            theirs.reserve(["b"], whole(6))
+        with Ledger(tmp_path / "l") as again:
+            assert again.reserve(["a", "c"], whole(4, 6)).tolist() == [True, True] and again.balance.free == 0
+        theirs.close()
+    with Ledger(tmp_path / "l") as last:
+        assert last.audit().sound and last.balance.reserved == 10

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from headrace.campaign import world_market
-from headrace.campaign.allocator import ChannelStatistics, Forecast, Price
+from headrace.campaign.allocator import Forecast, Price
 from headrace.campaign.bounds import BOUNDS, bound_of, why_none
 from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
 from headrace.campaign.config import CampaignConfig
@@ -44,8 +44,7 @@ def scores(n: int = 400, m: int = 3, seed: int = 0) -> Scores:
 
 def forecast(found: Scores, allowance: float = 0.3) -> Forecast:
     n, m = found.gain.shape
-    zeros = np.zeros(m)
-    return Forecast(found, np.ones(n), allowance, 1e9, np.full(m, 1 / m), ChannelStatistics(zeros, zeros, zeros))
+    return Forecast(found, np.ones(n), allowance, np.full(m, 1 / m))
 
 
 @pytest.mark.parametrize("allocator", [ByLot((1.0, 2.0, 1.0)), ByLot((1.0, 2.0, 1.0), "money"), Dual(), Price()])

@@ -145,9 +145,7 @@ class Course:
             self._calibrated(self.scores.of(sample)),
             np.maximum(self.reached[sample], 1).astype(np.float64),
             self._allowance(),
-            (self.config.budget - self.spent) / MICROS,
             initial,
-            self.calibration.statistics(self.market.day),
         )
 
     def _calibrated(self, scores: Scores) -> Scores:

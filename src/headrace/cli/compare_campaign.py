@@ -60,6 +60,7 @@ class CompareCampaign:
         from headrace.errors import UserError, unknown
         from headrace.evaluate.results import Source, save
         from headrace.learn.run import Run
+        from headrace.report.campaign_page import gain_words
         from headrace.report.compare_campaign import ACCOUNT, print_contest, write_contest
         from headrace.simulate.scenario import Scenario
 
@@ -122,9 +123,13 @@ class CompareCampaign:
                     records += bound_records(source, name, totals, {s: found[methods[0], s] for s in seeds})
             save(records, folder.path / "results.json")
             write_p_values(folder.path / "p_values.json", p_values)
-            gain = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in material.weights.items())
-            told = {"gain": gain, "currency": scenario.currency, "budget": self.budget, "users": self.users}
-            told |= {"seeds": self.seeds, "channels": list(scenario.channels), "correction": material.told()}
+            told = {"gain": gain_words(material.weights), "currency": scenario.currency, "budget": self.budget}
+            told |= {
+                "users": self.users,
+                "seeds": self.seeds,
+                "channels": list(scenario.channels),
+                "correction": material.told(),
+            }
             told["adverts"] = {
                 m: [sum(float(found[m, s].channels[c]) for s in seeds) for c in range(len(scenario.channels))]
                 for m in methods

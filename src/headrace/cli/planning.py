@@ -33,6 +33,7 @@ from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
 from headrace.learn import durable
 from headrace.learn.run import Run
+from headrace.report.campaign_page import gain_words
 from headrace.report.plan_page import ACCOUNT, write_plan_page
 from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
@@ -123,7 +124,7 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
     if flags.score == "increment":  # exploration too shows adverts
         shares = {name: np.where(np.isneginf(gains).all(axis=0), 0.0, s) for name, s in shares.items()}
         shares = {name: s / s.sum() if s.sum() > 0 else s for name, s in shares.items()}
-    named = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in method.reward_weights.items())
+    named = gain_words(method.reward_weights)
     offer = Offer(
         journeys.users,
         journeys.channels,

@@ -127,3 +127,22 @@ def test_even_days_differ_by_less_than_an_exposure_and_soon_fills_the_first_days
     assert soon[0] > 990 and len(soon) == int(np.ceil(prices.sum() / 1_000))
     assert Constraints(10, days=3, daily_budget=2).total_micros == 6 * MICROS
     assert Constraints(10, days=3).day_micros == 10 * MICROS
+
+
+def test_what_may_be_spent_is_rounded_down_and_what_must_be_up():
+    channels = {
+        "a": ChannelLimits(cap="33.33333%", floor=0.0000004),
+        "b": ChannelLimits(cap=0.5000009, floor="0.00003%"),
+    }
+    limits = limits_of(Constraints(1.0000006, channels=channels), ("a", "b"))
+    assert {limit.name: limit.micros for limit in limits} == {
+        "budget": 1_000_000,
+        "cap of a": 333_333,
+        "floor of a": 1,
+        "cap of b": 500_000,
+        "floor of b": 1,
+    }
+    assert Constraints(10, days=2, daily_budget=3.3333336).total_micros == 6_666_666
+    for wrong in (Constraints(1e300), Constraints(1, daily_budget=1e300)):
+        with pytest.raises(UserError, match=r"budget is 1e\+300, expected an amount from 0 to 1,000,000,000"):
+            limits_of(wrong, ())

@@ -38,6 +38,16 @@ def test_every_account_of_an_exposure_must_have_room() -> None:
         assert free == {"total": 88, "search": 2, "day": 0}
 
 
+def test_every_exposure_is_charged_to_its_own_accounts_however_many_there_are() -> None:
+    with Ledger.create(None, 100) as ledger:
+        rows = [(f"user/{i}", 10) for i in range(65_600)]
+        ledger._db.executemany("INSERT INTO account (name, budget) VALUES (?, ?)", rows)
+        many = [whole(65_534, 65_534)] * 4  # numbers that a product of so many columns has no room for
+        assert ledger.reserve(["a", "b"], whole(4, 6), [*many, whole(5, 6)]).tolist() == [True, True]
+        held = ledger.balances()
+        assert [held[f"user/{i}"].reserved for i in (3, 4, 65_532)] == [4, 6, 10]
+
+
 def test_a_retry_counts_once_whatever_its_answer_was() -> None:
     with Ledger.create(None, 10) as ledger:
         assert ledger.reserve(["a", "a", "b"], whole(6, 6, 6)).tolist() == [True, True, False]
@@ -105,7 +115,8 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
 
 
 def test_micros_of_a_budget_are_never_rounded_up() -> None:
-    assert [to_micros(x) for x in (0.1, 0.013, 2.0000009, 1e9)] == [100_000, 13_000, 2_000_000, 10**15]
+    amounts = (0.1, 0.013, 2.0000009, 5000.0000009, 1e9)
+    assert [to_micros(x) for x in amounts] == [100_000, 13_000, 2_000_000, 5_000_000_000, 10**15]
 
 
 def test_an_audit_sees_a_balance_that_its_entries_do_not_give() -> None:
@@ -225,3 +236,16 @@ def test_equal_entries_give_equal_bytes_whatever_their_course(tmp_path: Path) ->
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     with Ledger.create(tmp_path / "one", 100) as ledger:  # it can be gone on with
         assert ledger.settle(["a"], whole(5)).charged.tolist() == [5] and ledger.audit().sound
+
+
+def test_nobody_spends_from_the_file_that_was_written_anew(tmp_path: Path) -> None:
+    with Ledger.create(tmp_path / "l", 10) as ours, Ledger(tmp_path / "l") as theirs:
+        assert theirs.reserve(["a"], whole(4)).tolist() == [True]
+        ours.compact()
+        with pytest.raises(UserError, match="open it again"):
+            theirs.reserve(["b"], whole(6))
+        with Ledger(tmp_path / "l") as again:
+            assert again.reserve(["a", "c"], whole(4, 6)).tolist() == [True, True] and again.balance.free == 0
+        theirs.close()
+    with Ledger(tmp_path / "l") as last:
+        assert last.audit().sound and last.balance.reserved == 10

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.campaign.allocator import ALLOCATORS, Price, TopUsers
-from headrace.campaign.config import PRESETS, CampaignConfig
+from headrace.campaign.config import PRESET_ALLOCATORS, PRESETS, CampaignConfig
 from headrace.campaign.ledger import Ledger
 from headrace.campaign.market import Market
 from headrace.campaign.procedure import CampaignResult, run_campaign
@@ -271,11 +271,23 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         campaign(refit_every=3)
     with pytest.raises(UserError, match="tells no gain love"):
         run_campaign(market(20), TrueRates({"love": 1.0}), Price(), CampaignConfig(EUR))
-    with pytest.raises(UserError, match="--price"):
-        WorldMarket(Scenario.load("criteo"), 20)
+    for world, price in (("criteo", None), ("criteo", -1.0), ("criteo", float("nan")), ("ads", 2.0)):
+        with pytest.raises(UserError, match="--price"):
+            WorldMarket(Scenario.load(world), 20, price=price)
 
 
 def test_spread_costs_are_charged_at_most_up_to_what_was_said_to_be_possible() -> None:
     priced = WorldMarket(Scenario.load("criteo"), 200, 0, 3, price=2.0)
     done = run_campaign(priced, CLICKS, Price(), CampaignConfig(300 * EUR))
     assert done.audit.sound and 0 < done.spent <= 300 * EUR
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_money_that_a_dear_advert_does_not_fit_goes_to_the_channels_that_it_does(preset: str) -> None:
+    dear = market(60).largest_cost > 600_000
+    assert dear.tolist() == [True, True, False, False, False]
+    spending = CampaignConfig(600_000, **PRESETS[preset])
+    done = run_campaign(market(60, 8), CLICKS, PRESET_ALLOCATORS[preset], spending)
+    assert np.sum([r["channels"] for r in done.rounds], axis=0)[dear].sum() == 0
+    assert 540_000 < done.spent <= 600_000 and done.audit.sound
+    assert sum(r["refused"] for r in done.rounds) <= 2

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from commands import ENVIRONMENT, Told, bytes_of, command, whole
 
+from headrace.campaign.allocator import Price
+from headrace.campaign.config import CampaignConfig
+from headrace.campaign.contestants import PLAIN
+from headrace.campaign.procedure import run_campaign
+from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.journeys.store import Journeys
+from headrace.report.page import write_page
+from headrace.simulate.scenario import Scenario
 
 SPEND = ("--world", "ads", "--users", 60, "--days", 3, "--budget", 20, "--seed", 3)
 
@@ -41,9 +48,19 @@ def test_results_tell_spend_value_increment_and_regret(spent: Path) -> None:
     assert {"results.json", "campaign.json", "campaign.html", "ledger.sqlite"} <= set(manifest["files"])
 
 
+def test_the_reference_is_the_comparisons_full_information(spent: Path) -> None:
+    known = CampaignConfig(20_000_000, **PLAIN, rescore="reachable")
+    market = WorldMarket(Scenario.load("ads"), 60, 3, 3)
+    done = run_campaign(market, TrueRates({"click": 1.0}), Price(), known)
+    told = json.loads((spent / "campaign.json").read_text())["reference"]
+    assert [r["spent"] for r in told] == [r["spent"] / 1_000_000 for r in done.rounds]
+
+
 def test_the_page_is_whole_and_stands_alone(spent: Path) -> None:
     page = (spent / "campaign.html").read_text()
     assert page.count("<svg") == 4 and "every entry of the ledger adds up" in page and "http" not in page
+    assert write_page(spent) == spent / "campaign.html" and not (spent / "report.html").exists()
+    assert (spent / "campaign.html").read_text() == page
     account = json.loads((spent / "campaign.json").read_text())
     assert account["audit"]["sound"] and account["audit"]["accounts"]["total"]["reserved"] == 0
     assert [p["users"] for p in account["curve"]][::50] == [0.0, 1.0]
@@ -82,7 +99,11 @@ def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, 
         ((demo, *SPEND, "--preset", "papr", "--out", tmp_path / "a"), "did you mean 'paper'"),
         ((demo, "--world", "feed", "--budget", 1, "--out", tmp_path / "a"), "no [ads]"),
         ((demo, "--world", "criteo", "--budget", 1, "--out", tmp_path / "a"), "other channels"),
+        ((demo, *SPEND, "--seed", 0, "--out", tmp_path / "a"), "the same users and luck"),
         ((demo, "--world", "ads", "--budget", -1, "--out", tmp_path / "a"), "budget"),
+        ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
+        ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
+        ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),
         ((tmp_path / "none", *SPEND, "--out", tmp_path / "a"), "not a run"),
         ((demo, *SPEND, "--hold-out", 0.3, "--out", spent, "--resume"), "cannot resume"),
     ):

@@ -1,13 +1,19 @@
 """headrace plan: a plan within the budget, its page and its records; the same each time; mistakes in one line."""
 
 import json
+import signal
+import subprocess
+import time
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
-from commands import Told, bytes_of, call, whole
+from commands import ENVIRONMENT, Told, bytes_of, call, command, whole
 
+from headrace.cli.planning import priced
 from headrace.evaluate.results import KEYS
+from headrace.journeys.store import Journeys
 
 
 def test_a_plan_is_within_its_budget_and_leaves_every_file(demo: Path, unseen: Path, tmp_path: Path):
@@ -37,12 +43,40 @@ def test_a_plan_is_within_its_budget_and_leaves_every_file(demo: Path, unseen: P
     }
 
 
+def test_no_exposure_is_planned_as_cheaper_than_a_fifth_of_its_channels_mean(unseen: Path):
+    journeys = Journeys(unseen)
+    cost, channel = np.asarray(journeys.column("cost")), np.asarray(journeys.channel)
+    mean = np.array([cost[channel == c].mean() for c in range(len(journeys.channels))])
+    foreseen = np.stack([-mean, 0 * mean, 0.01 * mean, 0.3 * mean, 2 * mean])
+    costs, raised = priced(foreseen, journeys)
+    assert costs == pytest.approx(np.stack([0.2 * mean] * 3 + [0.3 * mean, 2 * mean])) and raised == 3 * len(mean)
+
+
 def test_a_world_is_planned_on_a_log_of_its_own(demo: Path, tmp_path: Path, told: Told):
     words = ("plan", demo, "--data", "ads", "--users", 30, "--budget", 1, "--out", tmp_path / "plan")
     assert told(*words) == (0, "")
     assert pl.read_parquet(tmp_path / "plan" / "plan.parquet")["price_micros"].sum() <= 1_000_000
     (tmp_path / "plan" / "plan.html").unlink()
     assert told("report", tmp_path / "plan")[0] == 0
+
+
+def test_a_killed_plan_leaves_nothing_or_all_of_it(demo: Path, unseen: Path, tmp_path: Path):
+    words = ("plan", demo, "--data", unseen, "--budget", 1)
+    whole(*words, "--out", tmp_path / "whole")
+    out, beside = tmp_path / "plan", tmp_path / ".plan.new"
+    for name in ("config.json", "plan.parquet", "plan.json"):
+        process = subprocess.Popen(
+            command(*words, "--out", out), env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while not (beside / name).is_file() and process.poll() is None:
+            time.sleep(0.0005)
+        process.kill()
+        process.wait()
+        assert process.returncode == -signal.SIGKILL and (beside / name).is_file() and not out.exists()
+    whole(*words, "--out", out)
+    assert bytes_of(out) == bytes_of(tmp_path / "whole") and not beside.exists()
+    done = call(*words, "--out", out)
+    assert done.returncode == 2 and "exists; choose another --out" in done.stderr
 
 
 def test_clashing_demands_leave_with_3_and_the_smallest_change(demo: Path, unseen: Path, tmp_path: Path):
@@ -63,6 +97,7 @@ def test_clashing_demands_leave_with_3_and_the_smallest_change(demo: Path, unsee
         ((), "plan: no budget"),
         (("--budget", "0"), "budget is 0"),
         (("--budget", "-1"), "budget is -1, expected 0 or more"),
+        (("--budget", "1", "--daily-budget", "0"), "daily_budget is 0"),
         (("--budget", "1", "--cap", "serch=1"), "did you mean 'search'?"),
         (("--budget", "1", "--cap", "search"), "expected CHANNEL=AMOUNT"),
         (("--budget", "1", "--floor", "search=x"), "floor of search is 'x'"),

@@ -24,24 +24,13 @@ HALVINGS = 60  # of the interval that holds a price
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelStatistics:
-    """What the campaign has seen of each channel so far, (M,) each."""
-
-    exposures: Floats
-    gain: Floats  # by the reward's weights
-    spent: Floats
-
-
-@dataclass(frozen=True, slots=True)
 class Forecast:
     """What is known before a round."""
 
     scores: Scores  # of S users
     weight: Floats  # (S,) how often each is to be expected, relative to the others
     allowance: float  # money for a mean opportunity; infinity: no pacing
-    budget: float  # what is left in all
     initial: Floats  # (M,) P_initial
-    statistics: ChannelStatistics
 
 
 class Rule(Protocol):
@@ -155,7 +144,6 @@ def _own(scores: Scores, usual: Floats) -> tuple[Any, Floats]:
 class Price:
     """The dual price at which the expected spend of the forecast is its allowance, found by halving."""
 
-    least: float = 0.0  # gain that a unit of money must bring at any rate
     name: str = "price"
 
     def fix(self, forecast: Forecast) -> Rule:
@@ -163,9 +151,9 @@ class Price:
         limit = forecast.allowance * weight.sum()
 
         def spent(price: float) -> float:
-            return float((weight * (_priced(scores, price) * scores.cost).sum(axis=1)).sum())
+            return float((weight * (priced(scores, price) * scores.cost).sum(axis=1)).sum())
 
-        low, high = self.least, max(2 * self.least, 1e-9)
+        low, high = 0.0, 1e-9
         if spent(low) <= limit:
             return _Priced(low)
         while spent(high) > limit and high < 1e18:
@@ -183,15 +171,15 @@ class _Priced:
     price: float
 
     def chances(self, scores: Scores) -> Floats:
-        return _priced(scores, self.price)
+        return priced(scores, self.price)
 
     @property
     def told(self) -> dict[str, Any]:
         return {"price": self.price}
 
 
-def _priced(scores: Scores, price: float) -> Floats:
-    """(n, M) 1 at the channel of the largest gain less price times cost, where that is above 0."""
+def priced(scores: Scores, price: float | Floats) -> Floats:
+    """(n, M) 1 at the channel of the largest gain less price times cost, where that is above 0; prices may be (M,)."""
     worth = scores.gain - price * scores.cost
     best = worth.argmax(axis=1)
     chosen = np.zeros(worth.shape)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headrace.campaign.allocator import ChannelStatistics
 from headrace.campaign.scores import Scores
 from headrace.journeys.seams import Floats, Integers
 
@@ -44,11 +43,6 @@ class Calibration:
         columns = (np.ones(len(channel)), gain, gain**2, spent, foreseen.gain[at], foreseen.cost[at])
         for row, values in zip(self._sums[day], columns, strict=True):
             row += np.bincount(channel, values, minlength=len(row))
-
-    def statistics(self, day: int) -> ChannelStatistics:
-        """What is known of each channel on a day."""
-        known = self._known(day)
-        return ChannelStatistics(known[EXPOSURES], known[GAIN], self._sums[:, SPENT].sum(axis=0))
 
     def factors(self, day: int) -> Factors:
         """What to multiply predictions by on a day; 1 as long as nothing is known."""

@@ -33,6 +33,7 @@ from headrace.simulate.value import Z95
 
 CELL = "cell.npz"
 PROBE_USERS, PROBE_DAYS = 100, 2
+WATCHED = 2_000  # users of another seed, whose visits tell how many opportunities to expect
 FULL = "full-information"
 
 
@@ -68,8 +69,9 @@ class Contest:
         return WorldMarket(self.scenario, told["users"], seed, told["days"], steps, statistics, self.price)
 
     def contestant(self, name: str, material: Material) -> Contestant:
-        market = WorldMarket(self.scenario, 2_000, self.first_seed - 1, 1, 1, (), self.price)  # for its traffic alone
-        opportunities = market.traffic.sum() / 2_000 * self.users * self.scenario.days_of(self.days)
+        # a market's traffic is that of the next seed: none of those that are played
+        market = WorldMarket(self.scenario, WATCHED, self.first_seed - 2, 1, 1, (), self.price)
+        opportunities = market.traffic.sum() / WATCHED * self.users * self.scenario.days_of(self.days)
         return CONTESTANTS[name](material, self.budget / MICROS / max(opportunities, 1.0))
 
     def is_done(self, name: str, seed: int, folder: Path) -> bool:

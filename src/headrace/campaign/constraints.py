@@ -18,12 +18,13 @@ From here on money is whole micros, so that sums are exact.
 import math
 import tomllib
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headrace.campaign.money import micros
+from headrace.campaign.money import to_micros
 from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Floats, Integers
 
@@ -67,13 +68,13 @@ class Constraints:
     @property
     def total_micros(self) -> int:
         """What all days may spend together."""
-        whole = micros(self.budget)
-        return whole if self.daily_budget is None else min(whole, self.days * micros(self.daily_budget))
+        whole = to_micros(self.budget)
+        return whole if self.daily_budget is None else min(whole, self.days * self.day_micros)
 
     @property
     def day_micros(self) -> int:
         """The most that any day may spend."""
-        return self.total_micros if self.daily_budget is None else micros(self.daily_budget)
+        return self.total_micros if self.daily_budget is None else to_micros(self.daily_budget, "daily_budget")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ def with_flags(
 def limits_of(wanted: Constraints, channels: tuple[str, ...], budget: int | None = None) -> list[Limit]:
     """Every limit by its name; `budget` in micros instead of the one that is demanded."""
     total = wanted.total_micros if budget is None else budget
-    if wanted.daily_budget is not None and budget is None and total < micros(wanted.budget):
+    if wanted.daily_budget is not None and budget is None and total < to_micros(wanted.budget):
         first = f"daily budget ({wanted.days} days of {wanted.daily_budget:,.10g})"
     else:
         first = "budget"
@@ -151,7 +152,8 @@ def limits_of(wanted: Constraints, channels: tuple[str, ...], budget: int | None
         ):
             amount = getattr(of, key)
             if amount is not None:
-                found.append(Limit(f"{words} of {name}", at, least, _amount(amount, total, f"{words} of {name}")))
+                size = _amount(amount, total, f"{words} of {name}", key == "floor")
+                found.append(Limit(f"{words} of {name}", at, least, size))
     return found
 
 
@@ -200,7 +202,8 @@ def pace(prices: Floats, days: int, limit: float, even: bool) -> Integers:
     return day
 
 
-def _amount(amount: Amount, total: int, where: str) -> int:
+def _amount(amount: Amount, total: int, where: str, up: bool) -> int:
+    """Micros, rounded down, or `up`."""
     text = str(amount).strip()
     try:
         value = float(text.removesuffix("%"))
@@ -208,4 +211,7 @@ def _amount(amount: Amount, total: int, where: str) -> int:
         raise UserError(f"{where} is {amount!r}, expected money or a share such as 30%") from None
     if not 0 <= value < math.inf:
         raise UserError(f"{where} is {text}, expected 0 or more")
-    return round(total * value / 100) if text.endswith("%") else micros(value)
+    if not text.endswith("%"):
+        return to_micros(value, where, up)
+    exact = total * Decimal(repr(value)) / 100
+    return math.ceil(exact) if up else math.floor(exact)

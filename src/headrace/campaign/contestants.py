@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from headrace.campaign.allocation import explicit_ratio
-from headrace.campaign.allocator import Allocator, ChannelStatistics, Forecast, Price, TopUsers
+from headrace.campaign.allocator import Allocator, Forecast, Price, TopUsers
 from headrace.campaign.attribution import MODELS, attribute
 from headrace.campaign.config import PRESETS
 from headrace.campaign.correction import Corrected, corrected, held_out
@@ -128,8 +128,7 @@ class Material:
         gain, cost = found.gain.apply(self.held[0]), found.cost.apply(self.held[1])
         n, m = gain.shape
         scores = Scores(gain, cost, gain.max(axis=1), np.full((n, m), 1 / m))
-        nothing = ChannelStatistics(np.zeros(m), np.zeros(m), np.zeros(m))
-        rule = Price().fix(Forecast(scores, np.ones(n), allowance, np.inf, np.full(m, 1 / m), nothing))
+        rule = Price().fix(Forecast(scores, np.ones(n), allowance, np.full(m, 1 / m)))
         return float(rule.told["price"])
 
 

@@ -3,6 +3,7 @@
 N users, A of them in turn, M channels, S users of a forecast.
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from headrace.campaign.money import MICROS
 from headrace.campaign.rounds import Record, Round, Rounds
 from headrace.campaign.scores import Predictor, ScoreMemory, Scores, narrow
 from headrace.errors import UserError
-from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.seams import Bools, Floats, Integers
 
 TAIL = 0.1  # of the days, at most, are kept for what is left
 PACED = 0.02  # of the budget: what real and foreseen spend are shrunk by
@@ -84,23 +85,26 @@ class Course:
         )
         stage = "exploration" if exploring else "exploitation"
         self.ledger.expire(number)
-        forecast = self._forecast()  # before anything new is seen
+        fits: Bools = market.largest_cost <= self._left(stage)  # the channels that an exposure can be admitted on
+        initial = self.initial * fits / max(float(self.initial @ fits), 1e-300)
+        forecast = self._forecast(initial)  # before anything new is seen
         scored, columns = self._score(rows)
-        scores = self._calibrated(self.scores.of(rows))
-        forecast = forecast or self._forecast()
+        scores = self._calibrated(self.scores.of(rows)).only(fits)
+        forecast = forecast or self._forecast(initial)
         if stage == "exploration":
-            chances, told = self._exploring(rows, scores)
-        elif forecast is None:  # nobody who may be advertised to has ever come
+            chances, told = self._exploring(rows, scores, initial)
+        elif forecast is None or not fits.any():  # nobody who may be advertised to has ever come, or no money
             chances, told = np.zeros(scores.gain.shape), {}
         else:
+            forecast = dataclasses.replace(forecast, scores=forecast.scores.only(fits))
             rule = self.allocator.fix(forecast)
             lot = config.explore * float(rule.chances(forecast.scores).sum(axis=1).mean())
-            chances = (1 - config.explore) * rule.chances(scores) + lot * self.initial
+            chances = (1 - config.explore) * rule.chances(scores) + lot * initial
             told = rule.told | {"explore": lot}
         barred = self.held_out[rows]
         for cap, seen in ((config.cap, self.shown), (config.cap_per_day, self.shown_today)):
             barred = barred | (False if cap is None else seen[rows] >= cap)
-        chances = np.where(barred[:, None], 0.0, chances)
+        chances = np.where(barred[:, None] | ~fits, 0.0, chances)
         factor = self._room(chances, stage)
         if factor < 1:
             chances, told = factor * chances, told | {"room": factor}
@@ -131,7 +135,7 @@ class Course:
         self.scores.put(asked, columns)
         return asked, columns
 
-    def _forecast(self) -> Forecast | None:
+    def _forecast(self, initial: Floats) -> Forecast | None:
         """What the allocator is to know before the round; None as long as nobody has been predicted for."""
         known = np.flatnonzero(self.scores.known & ~self.held_out)
         if not len(known):
@@ -141,9 +145,7 @@ class Course:
             self._calibrated(self.scores.of(sample)),
             np.maximum(self.reached[sample], 1).astype(np.float64),
             self._allowance(),
-            (self.config.budget - self.spent) / MICROS,
-            self.initial,
-            self.calibration.statistics(self.market.day),
+            initial,
         )
 
     def _calibrated(self, scores: Scores) -> Scores:
@@ -188,16 +190,23 @@ class Course:
         turns = np.concatenate([today, np.tile(traffic, min(days, -(-rounds // max(len(traffic), 1))))])[:rounds]
         return float(turns.sum()), float(today[:rounds].sum())
 
-    def _exploring(self, rows: Integers, scores: Scores) -> tuple[Floats, dict[str, Any]]:
+    def _exploring(self, rows: Integers, scores: Scores, initial: Floats) -> tuple[Floats, dict[str, Any]]:
         """P_initial for all who never saw an advert, or for a lot as large as the money suffices for."""
         if self.config.exploration == "all":
-            return np.where(self.shown[rows] == 0, 1.0, 0.0)[:, None] * self.initial, {"explore": 1.0}
-        usual = float(scores.cost.mean(axis=0) @ self.initial) * MICROS if len(rows) else 0.0
+            return np.where(self.shown[rows] == 0, 1.0, 0.0)[:, None] * initial, {"explore": 1.0}
+        usual = float(scores.cost.mean(axis=0) @ initial) * MICROS if len(rows) else 0.0
         traffic, turn = self.market.traffic, self.market.turn
         more = self.config.exploration_days - self.market.day - 1
         ahead = traffic[turn:].sum() + more * traffic.sum()
         lot = min(1.0, (self.exploration - self.spent_exploring) / max(ahead * (1 - self.config.hold_out) * usual, 1.0))
-        return np.broadcast_to(lot * self.initial, (len(rows), len(self.initial))), {"explore": lot}
+        return np.broadcast_to(lot * initial, (len(rows), len(initial))), {"explore": lot}
+
+    def _left(self, stage: str) -> int:
+        """Micros that this round's adverts may cost together at most."""
+        left = self.config.budget - self.spent
+        if self.config.daily is not None:
+            left = min(left, self.config.daily - self.spent_today)
+        return min(left, self.exploration - self.spent_exploring) if stage == "exploration" else left
 
     def _room(self, chances: Floats, stage: str) -> float:
         """What all chances are multiplied by, so that the largest costs of those drawn fit what is left.
@@ -205,12 +214,7 @@ class Course:
         The ledger would refuse what does not fit, by its place in the batch; a refused choice has no propensity. With
         this factor a standard deviation of the draw fits, so refusals are few.
         """
-        config, largest = self.config, self.market.largest_cost.astype(np.float64)
-        room = config.budget - self.spent
-        if config.daily is not None:
-            room = min(room, config.daily - self.spent_today)
-        if stage == "exploration":
-            room = min(room, self.exploration - self.spent_exploring)
+        largest, room = self.market.largest_cost.astype(np.float64), self._left(stage)
         mean, spread = float((chances @ largest).sum()), float((chances @ largest**2).sum()) ** 0.5
         if mean + spread <= room:
             return 1.0

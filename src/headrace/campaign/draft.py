@@ -74,7 +74,8 @@ def draft(offer: Offer, wanted: Constraints, seed: int = 0, progress: Callable[.
     """Plan `offer` within `wanted`; Refused, with the smallest relaxation, where the demands clash."""
     tell = progress or (lambda *_: None)
     if wanted.total_micros <= 0:
-        raise UserError("budget is 0, so there is nothing to plan; give a larger --budget")
+        which = "daily_budget" if wanted.daily_budget == 0 else "budget"
+        raise UserError(f"{which} is 0, so there is nothing to plan; give a larger --{which.replace('_', '-')}")
     prices = np.ceil(offer.costs * offer.price * MICROS - 1e-6)  # (N, M) whole micros
     gains = offer.gains
     limits = limits_of(wanted, offer.channels)

@@ -69,7 +69,8 @@ class Ledger:
         )
         self._line: int | None = None
         try:
-            self._db.execute("PRAGMA synchronous = FULL")
+            # a file that was written anew has no write-ahead log: without one EXTRA syncs what FULL leaves to chance
+            self._db.execute("PRAGMA synchronous = EXTRA")
             held = self._db.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -78,6 +79,7 @@ class Ledger:
             self._db.close()
             raise UserError(f"{path}: ledger format {held}, expected {FORMAT}; restore it, or start a new one")
         if path is not None:
+            self._inode = Path(path).stat().st_ino
             self._line = os.open(Path(path).with_name(f".{Path(path).name}.line"), os.O_RDWR | os.O_CREAT, 0o644)
 
     @classmethod
@@ -222,19 +224,26 @@ class Ledger:
     def compact(self) -> None:
         """Write the file anew, without what its course left in it: equal entries give equal bytes. Ends the ledger.
 
-        For a ledger that nobody else has open.
+        Whoever else has it open can't write to the old file any more: their next transaction is a UserError. So is this
+        where somebody reads from it all the while.
         """
         if self.path is None:
             return
         beside = self.path.with_name(f".{self.path.name}.new")
-        beside.unlink(missing_ok=True)
-        self._db.execute("VACUUM INTO ?", (str(beside),))
+        with self._turn():
+            if self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise UserError(f"{self.path}: another process reads it; wait for its end, then do this again")
+            beside.unlink(missing_ok=True)
+            self._db.execute("VACUUM INTO ?", (str(beside),))
+            self._db.close()
+            for end in ("-wal", "-shm"):  # empty, and the old file's
+                self.path.with_name(self.path.name + end).unlink(missing_ok=True)
+            with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as db:
+                db.execute("PRAGMA schema_version = 1")  # it counts how often the file was written anew
+            durable.sync(beside)
+            beside.replace(self.path)
+            durable.sync(self.path.parent)
         self.close()
-        with contextlib.closing(sqlite3.connect(beside, isolation_level=None)) as db:
-            db.execute("PRAGMA schema_version = 1")  # it counts how often the file was written anew
-        durable.sync(beside)
-        beside.replace(self.path)
-        durable.sync(self.path.parent)
 
     def audit(self) -> Audit:
         """The balances, and whether all entries add up to them."""
@@ -257,13 +266,16 @@ class Ledger:
     def _turn(self) -> Iterator[None]:
         """Stand in line with the other writers: waiting for a file's lock wakes at once, SQLite's own waiting polls.
 
-        The promise rests on SQLite's lock alone; this one only spares time.
+        That no budget is overspent rests on SQLite's lock alone; this one spares time, and keeps writers out while the
+        file is written anew.
         """
-        if self._line is None:
+        if self._line is None or self.path is None:
             yield
             return
         fcntl.flock(self._line, fcntl.LOCK_EX)
         try:
+            if not self.path.is_file() or self.path.stat().st_ino != self._inode:
+                raise UserError(f"{self.path}: another process wrote it anew; open it again")
             yield
         finally:
             fcntl.flock(self._line, fcntl.LOCK_UN)

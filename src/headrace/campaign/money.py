@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from headrace.errors import UserError
@@ -16,21 +17,18 @@ STATES = ("reserved", "settled", "released", "refused")
 TOTAL = "total"
 
 
-def to_micros(amount: float) -> int:
-    """An amount of money in micros, rounded down: a budget is never rounded up.
+def to_micros(amount: float, what: str = "budget", up: bool = False) -> int:
+    """An amount of money in micros, rounded down: a budget is never rounded up; `up`: as a floor never is down.
 
-    >>> to_micros(0.013), to_micros(1.5), to_micros(0.0000019)
-    (13000, 1500000, 1)
+    Raises UserError for no amount, and for one above MOST; `what` names it.
+
+    >>> to_micros(0.013), to_micros(0.0000019), to_micros(5000.0000009), to_micros(0.0000019, up=True)
+    (13000, 1, 5000000000, 2)
     """
     if not (math.isfinite(amount) and 0 <= amount <= MOST / MICROS):
-        raise UserError(f"budget {amount}: expected an amount from 0 to {MOST // MICROS:,}")
-    nearest = round(amount * MICROS)
-    return nearest if math.isclose(nearest, amount * MICROS, abs_tol=1e-6) else math.floor(amount * MICROS)
-
-
-def micros(amount: float) -> int:
-    """Whole micros of an amount, rounded to the nearest."""
-    return round(amount * MICROS)
+        raise UserError(f"{what} is {amount:g}, expected an amount from 0 to {MOST // MICROS:,}")
+    exact = Decimal(repr(float(amount))) * MICROS  # as it was written
+    return math.ceil(exact) if up else math.floor(exact)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from headrace.campaign.allocator import Forecast, Rule
+from headrace.campaign.allocator import Forecast, Rule, priced
 from headrace.campaign.dual import dual_of
 from headrace.campaign.market import Market
 from headrace.campaign.problem import Problem
@@ -119,11 +119,7 @@ class Rated:
     rates: Floats  # (M,)
 
     def chances(self, scores: Scores) -> Floats:
-        worth = scores.gain - self.rates * scores.cost
-        rows, best = np.arange(len(worth)), worth.argmax(axis=1)
-        chosen = np.zeros(worth.shape)
-        chosen[rows, best] = worth[rows, best] > 0
-        return chosen
+        return priced(scores, self.rates)
 
     @property
     def told(self) -> dict[str, Any]:

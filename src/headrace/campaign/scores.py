@@ -32,6 +32,12 @@ class Scores:
     def of(self, rows: Integers) -> "Scores":
         return Scores(self.gain[rows], self.cost[rows], self.reward[rows], self.policy[rows])
 
+    def only(self, fits: Bools) -> "Scores":
+        """Channels that the money does not fit, `fits` (M,), bring minus infinity, and P_u recommends none of them."""
+        policy = self.policy * fits
+        shares = policy / np.maximum(policy.sum(axis=1, keepdims=True), 1e-300)
+        return Scores(np.where(fits, self.gain, -np.inf), self.cost, self.reward, shares)
+
     def times(self, gain: Floats, cost: Floats) -> "Scores":
         """Gains and costs of each channel multiplied by (M,) factors."""
         return Scores(self.gain * gain, self.cost * cost, self.reward, self.policy)

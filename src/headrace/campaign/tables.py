@@ -49,8 +49,10 @@ def purse_of(db: sqlite3.Connection, accounts: Sequence[Integers], n: int) -> tu
     """(B,) place of each exposure's purse in the purses of the batch, and those."""
     total = db.execute("SELECT id FROM account WHERE name = ?", (TOTAL,)).fetchone()[0]
     columns = np.stack([np.full(n, total), *(np.asarray(a, dtype=np.int64) for a in accounts)], axis=1)
-    radix = np.concatenate([[1], np.cumprod(columns.max(axis=0, initial=0)[:-1] + 2)])
-    _, at, place = np.unique((columns + 1) @ radix, return_index=True, return_inverse=True)
+    at, place = np.zeros(1, dtype=np.int64), np.zeros(n, dtype=np.int64)
+    for column in columns.T:  # places are below n, so that no number here is above n * n
+        of_column = np.unique(column, return_inverse=True)[1]
+        _, at, place = np.unique(place * n + of_column, return_index=True, return_inverse=True)
     held: Purses = {}
     ids = []
     for row in columns[at].tolist():

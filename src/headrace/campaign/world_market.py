@@ -49,12 +49,10 @@ class WorldMarket:
         price: float | None = None,
     ):
         """`steps` of history and running `statistics` are kept of each user; `price` is that of a unit of a scaled
-        cost, in the budget's currency."""
-        if scenario.currency == "scaled" and price is None:
-            raise UserError(
-                f"scenario {scenario.name}: its costs are scaled and have no currency; say with --price what a unit "
-                "costs, so that a budget can be charged"
-            )
+        cost, in the budget's currency. UserError for no users, and for a price that is lacking, or makes no sense."""
+        check_price(scenario, price)
+        if users < 1:
+            raise UserError(f"users is {users}, expected 1 or more")
         self.scenario, self.seed = scenario, seed
         self.world = AdsWorld(scenario, users, seed, days)
         self.price = 1.0 if price is None else price
@@ -187,6 +185,19 @@ class TrueRates:
         gain = np.sum([w * by_name[g][at] for g, w in self.weights.items()], axis=0)
         m = gain.shape[1]
         return Scores(gain, market.price * rates.cost[at], gain.max(axis=1), np.full(gain.shape, 1 / m))
+
+
+def check_price(scenario: Scenario, price: float | None) -> None:
+    """UserError where scaled costs have no price, or others have one."""
+    if scenario.currency == "scaled" and price is None:
+        raise UserError(
+            f"scenario {scenario.name}: its costs are scaled and have no currency; say with --price what a unit "
+            "costs, so that a budget can be charged"
+        )
+    if scenario.currency != "scaled" and price is not None:
+        raise UserError(f"scenario {scenario.name}: its costs are in {scenario.currency} already; leave --price out")
+    if price is not None and not 0 < price < np.inf:
+        raise UserError(f"--price {price:g}: expected more than 0")
 
 
 def _traffic(scenario: Scenario, users: int, seed: int) -> Floats:

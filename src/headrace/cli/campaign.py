@@ -47,8 +47,8 @@ class Campaign:
     """Weight of the implicit ratio in P_initial (17), which preset paper explores by."""
     price: Annotated[float | None, QUIET] = None
     """What a unit of a scaled cost costs; needed where the world has no currency."""
-    seed: int = 0
-    """Of the world: everything random is a function of it."""
+    seed: int = 1
+    """Of the world: everything random is a function of it. Another than that of the log which the run learnt from."""
     resume: bool = False
     """Go on with a campaign that was stopped, to the same result."""
 
@@ -57,12 +57,13 @@ class Campaign:
 
         from headrace.campaign.account import account_of, records_of
         from headrace.campaign.config import PRESET_ALLOCATORS, PRESETS, CampaignConfig
+        from headrace.campaign.contestants import PLAIN
         from headrace.campaign.money import MICROS, to_micros
         from headrace.campaign.procedure import run_campaign
         from headrace.campaign.rounds import Record
         from headrace.campaign.world_market import TrueRates, WorldMarket
         from headrace.cli.console import err, out, progress
-        from headrace.cli.contest import spender
+        from headrace.cli.contest import refuse_own_users, spender
         from headrace.cli.settings import refuse_run
         from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
@@ -82,8 +83,9 @@ class Campaign:
         scenario = Scenario.load(self.world)
         task_of(scenario, "ads")
         method, sealed = fitted(self.run, scenario)
+        refuse_own_users(self.run, [self.seed])
         steps, statistics = history(method)
-        daily = None if self.daily is None else to_micros(self.daily)
+        daily = None if self.daily is None else to_micros(self.daily, "daily")
         limits: dict[str, Any] = {
             "hold_out": self.hold_out,
             "daily": daily,
@@ -124,8 +126,8 @@ class Campaign:
             allocator = PRESET_ALLOCATORS[self.preset]
             result = run_campaign(ours, predictor, allocator, config, folder.path, progress=show)
             tell("full information")
-            known = CampaignConfig(config.budget, config.rounds, 0.0, 0, explore=0.0, rescore="reachable")
-            known = dataclasses.replace(known, daily=config.daily, cap_per_day=config.cap_per_day)
+            alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day")}
+            known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
             reference = run_campaign(market(), TrueRates(predictor.weights), PRESET_ALLOCATORS["default"], known)
             tell("writing")
             source = Source(scenario.name, "campaign", "world", self.seed)

@@ -26,7 +26,7 @@ class CompareCampaign:
     methods: Annotated[str, QUIET] = "all"
     """Comma between them: random, majority, explicit, last-touch, first-touch, linear, time-decay, markov, shapley,
     no-channel-level, no-user-level, paper, fixed-threshold, trees-lp, trees-lp-corrected, uncorrected, ours, informed,
-    full-information; all."""
+    full-information; lp-bound, clairvoyant-bound: what none can exceed, where that is known; all."""
     seeds: int = 3
     """Worlds, each with other users and other luck."""
     users: int = 1_000
@@ -34,7 +34,7 @@ class CompareCampaign:
     days: Annotated[int | None, QUIET] = None
     """How long a campaign lasts; default: the scenario's own."""
     seed: int = 0
-    """The first world's."""
+    """The first world's; none may be that of the log which --run learnt from."""
     reward: str = "click"
     """The gain to spend for, where no --run is given."""
     log_users: Annotated[int, QUIET] = 5_000
@@ -47,43 +47,60 @@ class CompareCampaign:
     """What a unit of a scaled cost costs; needed where the world has no currency."""
 
     def execute(self) -> None:
+        from headrace.campaign.bounds import BOUNDS, bound_of, bound_records, why_none
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
         from headrace.campaign.contestants import CONTESTANTS
         from headrace.campaign.money import to_micros
+        from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
-        from headrace.cli.contest import learnt, material_of
+        from headrace.cli.contest import learnt, material_of, refuse_own_users
+        from headrace.cli.measuring import open_run
         from headrace.cli.settings import refuse_folder
         from headrace.cli.worlds import task_of
         from headrace.errors import UserError, unknown
         from headrace.evaluate.results import Source, save
         from headrace.learn.run import Run
-        from headrace.report.compare_campaign import print_contest, write_contest
+        from headrace.report.campaign_page import gain_words
+        from headrace.report.compare_campaign import ACCOUNT, print_contest, write_contest
         from headrace.simulate.scenario import Scenario
 
-        methods = list(CONTESTANTS) if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
-        methods = list(dict.fromkeys(methods))
-        for name in methods:
-            if name not in CONTESTANTS:
-                raise unknown("method", name, CONTESTANTS, "compare campaign")
+        known = [*CONTESTANTS, *BOUNDS]
+        named = known if self.methods == "all" else [name.strip() for name in self.methods.split(",")]
+        for name in named:
+            if name not in known:
+                raise unknown("method", name, known, "compare campaign")
+        methods, bounds = ([n for n in dict.fromkeys(named) if n in of] for of in (CONTESTANTS, BOUNDS))
+        if not methods:
+            raise UserError("compare campaign: only bounds are named; name a method to compare with them")
         if self.seeds < 1 or self.users < 2:
             raise UserError(f"--seeds {self.seeds} --users {self.users}: expected 1 seed and 2 users or more")
+        if not 0 <= self.alpha <= 1:
+            raise UserError(f"--alpha {self.alpha:g}: expected a number from 0 to 1")
         scenario = Scenario.load(self.data)
         task_of(scenario, "ads")
+        check_price(scenario, self.price)
         budget = to_micros(self.budget)
+        if self.run is not None:
+            refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
-        config = {"command": "compare", "room": "campaign", "methods": methods, "seeds": self.seeds}
+        config = {"command": "compare", "room": "campaign", "methods": [*methods, *bounds], "seeds": self.seeds}
         config |= {"dataset": scenario.name, "budget": budget, "users": self.users, "days": scenario.days_of(self.days)}
         config |= {"first_seed": self.seed, "alpha": self.alpha, "price": self.price, "currency": scenario.currency}
         if self.run is None:
             config |= {"reward": self.reward, "log_users": self.log_users, "set": list(self.set)}
         else:
             config |= {"run": self.run.resolve().name}
-        folder = Run.create(self.out, config, resume=True, data_fingerprint=scenario.sha256)
+        trained = {} if self.run is None else {"trained": open_run(self.run).manifest["files"]["model.safetensors"]}
+        folder = Run.create(self.out, config, resume=True, data_fingerprint=scenario.sha256, **trained)
         with folder.locked():
             with progress("learning") as tell:
                 run = self.run or learnt(self, scenario, folder.path, tell)
                 material = material_of(run, scenario, self.alpha, self.price)
+            lacking = why_none(scenario, material.weights)
+            if lacking and bounds:
+                out.print(f"without bounds: {lacking}")
+                bounds = []
             contest = Contest(scenario, self.users, budget, self.days, self.seed, self.price)
             seeds = range(self.seed, self.seed + self.seeds)
             left = [(m, s) for s in seeds for m in methods if not contest.is_done(m, s, folder.path / "cells")]
@@ -97,16 +114,27 @@ class CompareCampaign:
                 found = {(m, s): cell for m, s, cell in play(contest, material, methods, list(seeds), cells, tell)}
             source = Source(scenario.name, "campaign", "world")
             records, p_values = compare(source, found)
+            with progress("bounding") as tell:
+                for name in bounds:
+                    totals = {}
+                    for seed in seeds:
+                        tell(f"{name}, seed {seed}")
+                        totals[seed] = bound_of(name, contest, material.weights, seed, cells)
+                    records += bound_records(source, name, totals, {s: found[methods[0], s] for s in seeds})
             save(records, folder.path / "results.json")
             write_p_values(folder.path / "p_values.json", p_values)
-            gain = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in material.weights.items())
-            told = {"gain": gain, "currency": scenario.currency, "budget": self.budget, "users": self.users}
-            told |= {"seeds": self.seeds, "channels": list(scenario.channels), "correction": material.told()}
+            told = {"gain": gain_words(material.weights), "currency": scenario.currency, "budget": self.budget}
+            told |= {
+                "users": self.users,
+                "seeds": self.seeds,
+                "channels": list(scenario.channels),
+                "correction": material.told(),
+            }
             told["adverts"] = {
                 m: [sum(float(found[m, s].channels[c]) for s in seeds) for c in range(len(scenario.channels))]
                 for m in methods
             }
-            folder.write_json("contest.json", told)
+            folder.write_json(ACCOUNT, told)
             write_contest(folder.path)
             folder.seal()
         print_contest(folder.path, out)

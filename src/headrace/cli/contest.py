@@ -1,6 +1,6 @@
 """What a comparison of campaigns is made of: a log and a run, simulated and trained where none is given."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,18 @@ def spender(
         return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
     material = material_of(flags.run, scenario, flags.alpha, flags.price)
     return (material.corrected, None, None) if ours else (plain, material.initial, None)
+
+
+def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:
+    """UserError where the users of a world are those of the log that a run learnt from: their luck would be the same,
+    and the run has seen it."""
+    journeys = own_journeys(open_run(path))
+    own = -1 if journeys is None else journeys.manifest["notes"].get("seed", -1)
+    if own in seeds:
+        raise UserError(
+            f"--seed {own}: the log that {path} learnt from is of the same users and luck, so the figures would "
+            "flatter it; choose another --seed"
+        )
 
 
 def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:

@@ -62,10 +62,10 @@ class MakePlan:
         from headrace.cli.console import out, progress
         from headrace.cli.measuring import open_run, own_schema
         from headrace.cli.planning import account, check_flags, leave, offer_of, open_data, wanted_of
-        from headrace.cli.settings import refuse_run
+        from headrace.cli.settings import refuse_folder
         from headrace.report.plan_page import PAGE, print_plan
 
-        refuse_run(self.out)
+        refuse_folder(self.out)
         run = open_run(self.run)
         check_flags(self, own_schema(run))
         with progress("planning") as tell:

@@ -5,6 +5,7 @@ N users, M channels.
 
 import atexit
 import dataclasses
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,9 @@ from headrace.evaluate.results import save as save_records
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
+from headrace.learn import durable
 from headrace.learn.run import Run
+from headrace.report.campaign_page import gain_words
 from headrace.report.plan_page import ACCOUNT, write_plan_page
 from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from headrace.cli.plan import MakePlan
 
 SCORES = ("gain", "increment")
+LEAST = 0.2  # of a channel's mean cost: what exposures foreseen below it did cost on Criteo's validation part (0.19)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class Notes:
     shares: dict[str, Floats]  # (M,) by rule
     shares_words: str
     increment_words: str
-    replaced: int  # expected costs of 0 or less that the channel's logged mean stands in for
+    raised: int  # expected costs that were below LEAST of their channel's logged mean
 
 
 def check_flags(flags: "MakePlan", schema: LogSchema) -> None:
@@ -112,7 +116,7 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
     method = load_method(run)
     found = predict_users(method, journeys, "plan")
     gains, costs, _ = values_of(found, method.reward_weights, method.penalty)
-    costs, replaced = priced(costs, journeys)
+    costs, raised = priced(costs, journeys)
     gains, words = _scored(flags, journeys, gains.astype(np.float64))
     shares, shares_words = ratios(run, method, journeys, flags.alpha)
     gain = method.reward_gains[0]
@@ -121,7 +125,7 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
     if flags.score == "increment":  # exploration too shows adverts
         shares = {name: np.where(np.isneginf(gains).all(axis=0), 0.0, s) for name, s in shares.items()}
         shares = {name: s / s.sum() if s.sum() > 0 else s for name, s in shares.items()}
-    named = " + ".join(n if w == 1 else f"{w:g} {n}" for n, w in method.reward_weights.items())
+    named = gain_words(method.reward_weights)
     offer = Offer(
         journeys.users,
         journeys.channels,
@@ -131,14 +135,14 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
         shares[INITIAL],
     )
     return offer, Notes(
-        named + (" increment" if flags.score == "increment" else ""), shares, shares_words, words, replaced
+        named + (" increment" if flags.score == "increment" else ""), shares, shares_words, words, raised
     )
 
 
 def priced(costs: Floats, journeys: Journeys) -> tuple[Floats, int]:
-    """(N, M) expected costs; the channel's logged mean where one is not above 0 though the channel costs; how often.
+    """(N, M) expected costs, none below LEAST of what an exposure on its channel costs in the log; how many were.
 
-    A least-squares prediction of a skewed cost falls below 0 for cheap exposures, and a plan would seek just these out.
+    A least-squares prediction of a skewed cost reaches 0 and less for cheap exposures, and a plan seeks just these out.
     """
     if journeys.schema.cost is None:
         return np.ones(costs.shape), 0
@@ -146,9 +150,8 @@ def priced(costs: Floats, journeys: Journeys) -> tuple[Floats, int]:
     channel, known = np.asarray(journeys.channel), ~np.isnan(logged)
     m = len(journeys.channels)
     total = np.bincount(channel[known], logged[known], m)
-    mean = total / np.maximum(np.bincount(channel[known], minlength=m), 1)
-    none = (costs <= 0) & (mean > 0)
-    return np.where(none, mean, costs).astype(np.float64), int(none.sum())
+    least = LEAST * total / np.maximum(np.bincount(channel[known], minlength=m), 1)
+    return np.maximum(costs, least).astype(np.float64), int((costs < least).sum())
 
 
 def account(
@@ -218,14 +221,17 @@ def account(
         | {k: [float(s) for s in v] for k, v in notes.shares.items()},
         "shares_words": notes.shares_words,
         "increment_words": notes.increment_words,
-        "replaced": notes.replaced,
+        "raised": notes.raised,
     }
 
 
 def leave(
     flags: "MakePlan", run: Run, journeys: Journeys, wanted: Constraints, told: dict[str, Any], made: Draft
 ) -> None:
-    """Write the plan, its results and its page, and seal the folder."""
+    """Write the plan, its results and its page beside the folder, seal them, and swap them in whole."""
+    out = flags.out.resolve()
+    beside = out.with_name(f".{out.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)  # what a kill left
     config = {
         "command": "plan",
         "run": run.path.resolve().name,
@@ -238,13 +244,15 @@ def leave(
         "seed": flags.seed,
     }
     target = Run.create(
-        flags.out, config, data=str(journeys.path.resolve()), data_fingerprint=journeys.fingerprint, **kept(run)
+        beside, config, data=str(journeys.path.resolve()), data_fingerprint=journeys.fingerprint, **kept(run)
     )
     save(made.table, target.path / "plan.parquet")
     save_records(_records(told, run, flags.seed), target.path / "results.json")
     target.write_json(ACCOUNT, told)
     write_plan_page(target.path)
     target.seal()
+    beside.replace(out)
+    durable.sync(out.parent)
 
 
 def _records(told: dict[str, Any], run: Run, seed: int) -> list[Record]:

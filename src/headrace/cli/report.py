@@ -8,10 +8,10 @@ import tyro
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Write report.html from the files of a run or of a comparison."""
+    """Write the page of a run, a comparison, a plan or a campaign from the files that stand in its folder."""
 
     folder: tyro.conf.Positional[Path]
-    """A run, or the folder of a comparison."""
+    """What train, compare, ope, plan or campaign left."""
 
     def execute(self) -> None:
         from headrace.cli.console import out

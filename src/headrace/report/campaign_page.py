@@ -9,20 +9,15 @@ from headrace.report import campaign_figures as figures
 from headrace.report.numbers import show
 from headrace.report.parts import Drawing, listed, provenance, read
 from headrace.report.records import Record, load
-from headrace.report.template import template
+from headrace.report.template import write
 
 ACCOUNT, PAGE = "campaign.json", "campaign.html"
 MICROS = figures.MICROS
 
 
-def write_campaign(directory: Path) -> Path:
+def write_campaign(directory: Path, out: Path | None = None) -> Path:
     """Write the page of a campaign; equal files give equal bytes."""
-    text = template(PAGE).render(_content(directory, load(directory / "results.json")))
-    out = directory / PAGE
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    return write(PAGE, _content(directory, load(directory / "results.json")), out or directory / PAGE)
 
 
 def gain_words(gain: Mapping[str, float]) -> str:

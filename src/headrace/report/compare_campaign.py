@@ -14,16 +14,17 @@ from headrace.report.figures import BLUE, GREY, NAMES, ROW, chart, finish
 from headrace.report.numbers import show
 from headrace.report.parts import Drawing, provenance, read
 from headrace.report.records import Record, load
-from headrace.report.template import template
+from headrace.report.template import write
 
-PAGE = "compare.html"
+ACCOUNT, PAGE = "contest.json", "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
+GROSS = ("true_value", "incremental_value")
 NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
 
 
-def write_contest(directory: Path) -> Path:
+def write_contest(directory: Path, out: Path | None = None) -> Path:
     """Write compare.html; equal files give equal bytes."""
-    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
     config, manifest = read(directory / "config.json", dict), read(directory / "manifest.json", dict)
     content = {
         "title": f"Campaigns of {show(told['budget'], 2)} {told['currency']} in the world {config['dataset']}",
@@ -38,11 +39,7 @@ def write_contest(directory: Path) -> Path:
         "provenance": provenance(list(records), config, manifest, {}),
         "config": json.dumps(config, indent=2),
     }
-    out = directory / PAGE
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(template(PAGE).render(content), encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    return write(PAGE, content, out or directory / PAGE)
 
 
 def sentence(told: Mapping[str, Any]) -> str:
@@ -55,12 +52,15 @@ def sentence(told: Mapping[str, Any]) -> str:
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
-    """The table, best increment first."""
+    """The table, bounds first, then the best increment."""
     held = [r for r in records if r["seed"] is None]
-    names = list(dict.fromkeys(r["method"] for r in held))
+    names = list(dict.fromkeys(r["method"] for r in held if r["metric"] == "spend"))
     value = {name: _figure(held, name, "incremental_value") for name in names}
     names.sort(key=lambda name: -(value[name] or {"value": 0.0})["value"])
-    found = []
+    found = [
+        [f"{name} (bound)", *(f"at most {_words(_figure(held, name, f'{of}_bound'))}" for of in GROSS), "-", "-", "-"]
+        for name in dict.fromkeys(r["method"] for r in held if r["metric"] == "true_value_bound")
+    ]
     for name in names:
         spend = _figure(held, name, "spend")
         found.append(
@@ -87,6 +87,11 @@ def verdict(records: Sequence[Record]) -> list[str]:
         seen = _figure(held, "informed", "share_of_full_information")
         if seen is not None:
             said.append(f"Who knows the world and all that a log shows of its users gets to {_words(seen, 2)}.")
+    most = _figure(held, "lp-bound", "incremental_value_bound")
+    full = _figure(held, "full-information", "incremental_value")
+    if most is not None and full is not None and most["value"] > 0:
+        reached = show(full["value"] / most["value"], 2)
+        said.append(f"Full information gets to {reached} of what nobody can be expected to exceed.")
     against = [
         r
         for r in held
@@ -119,7 +124,7 @@ def intervals(records: Sequence[Record], gain: str) -> Any:
 
 def print_contest(directory: Path, console: Console) -> None:
     """The table for a terminal."""
-    records, told = load(directory / "results.json"), read(directory / "contest.json", dict)
+    records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
     made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
     for name in NARROW:
         made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)

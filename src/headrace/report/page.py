@@ -2,7 +2,8 @@
 
 Reads the plain files that stand there and leaves out the section of any that does not: results.json, metrics.jsonl,
 calibration.json, summary.json, audit.json, config.json, manifest.json. Where ope.json stands among them the page is
-that of a valuation (value_page.py); plan.json makes it a plan's (plan_page.py). Equal files give equal bytes.
+that of a valuation (value_page.py); plan.json, campaign.json and contest.json bring pages of their own. Equal files
+give equal bytes.
 """
 
 import json
@@ -11,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
-from headrace.report import figures, journey_figures, render
+from headrace.report import campaign_page, compare_campaign, figures, journey_figures, plan_page, render
 from headrace.report.names import PROTOCOLS, direction, is_floor, method_words, setting_words, target, target_words
 from headrace.report.parts import Drawing, listed, provenance, read
-from headrace.report.plan_page import ACCOUNT as PLAN
-from headrace.report.plan_page import write_plan_page
 from headrace.report.records import Record, by_target, groups, headline_settings, load, of_group, settle
 from headrace.report.standing import Standing, answer, headlines
 from headrace.report.table import results_tables
-from headrace.report.template import template
+from headrace.report.template import write
 from headrace.report.tuning import study
 from headrace.report.value_page import ACCOUNT, values_content
 
@@ -52,30 +51,31 @@ FILES = (
     "config.json",
     "manifest.json",
 )
+PAGES = {
+    plan_page.ACCOUNT: plan_page.write_plan_page,
+    campaign_page.ACCOUNT: campaign_page.write_campaign,
+    compare_campaign.ACCOUNT: compare_campaign.write_contest,
+}
 TONES = {"leak": "bad", "note": "unsure", "clean": "good", "pass": "good"}
 
 
 def write_page(directory: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report of a run (or of a comparison) to `out`, by default report.html beside its files.
+    """Write the report of a run (or of a comparison) to `out`, by default report.html beside its files; plans,
+    campaigns and their comparisons have a page of another name.
 
     Raises UserError where the directory holds none of the files, or a file that is not what it should be.
     """
     directory = Path(directory)
-    if (directory / PLAN).is_file():
-        return write_plan_page(directory, out)
+    for account, write_its_page in PAGES.items():
+        if (directory / account).is_file():
+            return write_its_page(directory, None if out is None else Path(out))
     if not any((directory / name).is_file() for name in FILES):
         raise UserError(f"{directory}: nothing to report, expected {FILES[0]} or {FILES[1]}; give a run's directory")
     records = load(directory / "results.json") if (directory / "results.json").is_file() else []
-    text = (
-        template("value.html").render(values_content(directory, records))
-        if (directory / ACCOUNT).is_file()
-        else template("page.html").render(_content(directory, records))
-    )
     out = Path(out) if out is not None else directory / "report.html"
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    if (directory / ACCOUNT).is_file():
+        return write("value.html", values_content(directory, records), out)
+    return write("page.html", _content(directory, records), out)
 
 
 def _content(directory: Path, records: list[Record]) -> dict[str, Any]:

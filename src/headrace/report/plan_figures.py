@@ -10,7 +10,7 @@ from headrace.report.figures import BLUE, GREY, INK, NAMES, NARROW, ORANGE, ROW,
 
 def response_curve(rows: Sequence[Mapping[str, Any]], planned: int, more: int | None, unit: str, gain: str) -> Any:
     """Expected gain against budget with its 95 % interval; the plan's budget blue, a tenth more orange."""
-    words = ["blue: this plan; orange: 10 % more budget; band: 95 % interval over users"]
+    words = ["blue: this plan; orange: 10 % more budget", "band: 95 % interval over users"]
     base = chart([dict(r) for r in rows], f"Expected {gain} at every budget", words)
     axis = alt.Axis(tickCount=6, grid=False, format="~s")
     x = alt.X("budget:Q", title=f"budget, {unit}", axis=axis, scale=alt.Scale(zero=True, nice=False))

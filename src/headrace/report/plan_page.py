@@ -15,21 +15,15 @@ from headrace.report.names import method_words
 from headrace.report.parts import Drawing, provenance, read
 from headrace.report.plan_figures import response_curve, spend_bars
 from headrace.report.records import load
-from headrace.report.template import template
+from headrace.report.template import write
 
 ACCOUNT = "plan.json"
 PAGE = "plan.html"
 
 
-def write_plan_page(directory: str | Path, out: str | Path | None = None) -> Path:
+def write_plan_page(directory: Path, out: Path | None = None) -> Path:
     """Write plan.html from plan.json and what else stands in the folder; equal files give equal bytes."""
-    directory = Path(directory)
-    out = directory / PAGE if out is None else Path(out)
-    text = template(PAGE).render(plan_content(directory))
-    beside = out.with_name(f".{out.name}.part")
-    beside.write_text(text, encoding="utf-8", newline="\n")
-    beside.replace(out)
-    return out
+    return write(PAGE, plan_content(directory), out or directory / PAGE)
 
 
 def plan_content(directory: Path) -> dict[str, Any]:
@@ -85,10 +79,10 @@ def sentences(told: Mapping[str, Any]) -> list[str]:
         said.append(f"{_n(e['spend'])} {unit} of it are spent on users and channels drawn by lot, for {_n(e['gain'])}.")
     if told["left_out"]:
         said.append(f"Left out: {told['left_out']:,} exposures whose price no day had room for.")
-    if told["replaced"]:
+    if told["raised"]:
         said.append(
-            f"{told['replaced']:,} of {told['users'] * len(told['channels']):,} expected costs were not above 0; the "
-            "mean that the log holds of their channel stands in for them."
+            f"{told['raised']:,} of {told['users'] * len(told['channels']):,} expected costs were below a fifth of "
+            "what an exposure on their channel costs in the log; that fifth stands in for them."
         )
     if told["free"]:
         said.append(f"Of the exposures {told['free']:,} are expected to cost nothing; see whether that can be.")

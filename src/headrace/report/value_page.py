@@ -70,6 +70,7 @@ def values_content(directory: Path, records: Sequence[Record]) -> dict[str, Any]
         "answers": [_answer(records, account, p) for p in policies],
         "estimates": _estimates(records, account, policies),
         "names": [method_words(p) for p in policies],
+        "valued": [f"{method_words(p)} ({account['estimator']})" for p in policies],
         "panels": drawing.all(_panels(records, account, policies)),
         "ground": value_figures.GROUND,
         "differences": _differences(records, account, policies),

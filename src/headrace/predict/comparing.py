@@ -4,7 +4,7 @@ Seeds change initialisation, dropout and the order of batches; the split stays, 
 What variants have in common is fitted once: stage A of a backbone and seed, and its critics, are copied into the other
 cells, bit for bit what they would have fitted themselves. A cell that is there is not fitted again.
 
-S seeds, n rows, R resamples, K tasks.
+S seeds, n rows, K tasks.
 """
 
 import dataclasses
@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 
 from headrace.errors import UserError
-from headrace.evaluate.bootstrap import RESAMPLES, Interval, draws, interval
-from headrace.evaluate.metrics import Predicted, Steps, metrics_of
-from headrace.evaluate.results import Record, Source, record
-from headrace.evaluate.significance import holm, p_value
+from headrace.evaluate.comparison import compare
+from headrace.evaluate.metrics import Predicted, Steps
 from headrace.journeys.seams import Floats
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
@@ -181,68 +179,6 @@ def predictions(
             methods[name] = [Predicted(np.clip(floor(columns), 0, 1)[known], rows=rows)]
         scored[task.name] = steps, methods
     return scored
-
-
-def compare(
-    source: Source,
-    scored: Scored,
-    against: Callable[[str, Sequence[str]], Sequence[str]],
-    only: Sequence[str] = ("auc", "log_loss", "session_log_loss", "ece", "mse"),
-    seed: int = 0,
-) -> tuple[list[Record], dict[tuple[str, str, str], float]]:
-    """Records of each method: a mean over its seeds, and its paired differences; p-values of these, after Holm.
-
-    A family of comparisons is what one method is compared with in one metric.
-
-    An interval resamples users and seeds: users as in every table, the seeds with replacement, the same of both sides
-    of a difference. So it holds for other people and for another start alike; five seeds tell of the latter roughly.
-    """
-    records: list[Record] = []
-    p_values: dict[tuple[str, str, str], float] = {}
-    for task, (steps, methods) in scored.items():
-        functions = {n: f for n, f in metrics_of(steps).items() if n in only}
-        figures = {
-            (m, s, name): function(steps, p)
-            for m, ps in methods.items()
-            for s, p in enumerate(ps)
-            for name, function in functions.items()
-        }
-        _, groups = steps.groups
-        drawn = draws(figures, groups, RESAMPLES, seed)
-        seeds = max(len(ps) for ps in methods.values())
-        chosen = np.random.default_rng(seed).integers(0, seeds, (RESAMPLES, seeds))
-        for name in functions:
-            metric = f"{task}/{name}"
-            whole: dict[str, Floats] = {}
-            for m, ps in methods.items():
-                held = [drawn.get((m, s, name)) for s in range(len(ps))]
-                reflect = figures[m, 0, name].reflect
-                if any(h is None for h in held):
-                    refused = figures[m, 0, name].refused or "undefined"
-                    records.append(record(source, m, metric, Interval(None, None, None, refused), len(steps)))
-                    continue
-                table = np.stack([h for h in held if h is not None])  # (S, 1 + R)
-                table = np.broadcast_to(table, (seeds, table.shape[1])) if len(table) == 1 else table
-                for s, row in enumerate(table if len(ps) > 1 else []):
-                    one = dataclasses.replace(source, seed=s)
-                    records.append(record(one, m, metric, interval(row, groups, reflect), len(steps)))
-                again = (
-                    np.take_along_axis(table[:, 1:], chosen.T, axis=0).mean(axis=0)
-                    if len(table) == seeds
-                    else table[:, 1:].mean(axis=0)
-                )
-                whole[m] = np.append(table[:, 0].mean(), again)
-                told = dataclasses.replace(source, seed=None)
-                records.append(record(told, m, metric, interval(whole[m], groups, reflect), len(steps)))
-            for m in whole:
-                for other in against(m, list(whole)):
-                    difference = whole[m] - whole[other]
-                    told = dataclasses.replace(source, seed=None)
-                    records.append(record(told, m, metric, interval(difference, groups), len(steps), other))
-                    p_values[metric, m, other] = p_value(difference)
-    families = {(metric, method) for metric, method, _ in p_values}
-    adjusted = [holm({k: p for k, p in p_values.items() if k[:2] == family}) for family in sorted(families)]
-    return records, {key: p for family in adjusted for key, p in family.items()}
 
 
 def rivals(method: str, names: Sequence[str]) -> list[str]:

@@ -21,14 +21,18 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.views import View, view
 
 
-class ChannelMethod(Protocol):
+class Rewarded(Protocol):
+    """The gains of a method's reward."""
+
+    @property
+    def reward_gains(self) -> tuple[str, ...]: ...
+
+
+class ChannelMethod(Rewarded, Protocol):
     """What scoring needs of a method."""
 
     name: str
     predicts_gains: bool
-
-    @property
-    def reward_gains(self) -> tuple[str, ...]: ...
 
     @property
     def length(self) -> int | None: ...
@@ -152,7 +156,7 @@ def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:
     return found
 
 
-def source_of(source: Source, target: Target, method: ChannelMethod) -> Source:
+def source_of(source: Source, target: Target, method: Rewarded) -> Source:
     """Gains other than the reward's first carry their name as setting."""
     if target.name == "action" or target.name == next(iter(method.reward_gains), None):
         return source

@@ -21,16 +21,20 @@ from headrace.ope.policies import Actor, Acts, Worth, of_gains
 By = Literal["policy", "greedy", "value"]
 
 
-class Valued(Protocol):
-    """What valuing needs of a method."""
-
-    name: str
+class Rewarded(Protocol):
+    """A method's own reward."""
 
     @property
     def reward_weights(self) -> dict[str, float]: ...
 
     @property
     def penalty(self) -> float: ...
+
+
+class Valued(Rewarded, Protocol):
+    """What valuing needs of a method."""
+
+    name: str
 
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
 
@@ -68,7 +72,7 @@ def actor(method: Valued, worth: Worth, by: By = "value") -> Actor:
     return act
 
 
-def expected(method: Valued, found: Predictions, worth: Worth) -> Floats | None:
+def expected(method: Rewarded, found: Predictions, worth: Worth) -> Floats | None:
     """(n, M) the gain to be expected of each channel, or the method's own `values` where it predicts no gains.
 
     None where the method does not predict what is asked for.

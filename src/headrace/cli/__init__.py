@@ -22,6 +22,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "compare": ("compare:Compare", "variants beside one another over several seeds, with equal steps"),
+    "compare channel": ("compare_channel:CompareChannel", "methods that choose channels, on the same data and trials"),
     "compare campaign": ("compare_campaign:CompareCampaign", "the same budget spent by many methods, on equal luck"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),

@@ -16,7 +16,7 @@ class Compare:
     """Fit variants under several seeds on one split, and say which differ; resumable, a cell a run folder."""
 
     room: tyro.conf.Positional[str]
-    """predict | fuse; campaign has flags of its own:  headrace compare campaign --help"""
+    """predict | fuse; channel and campaign have flags of their own:  headrace compare channel --help"""
     data: Path
     """predict: a journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys);
     fuse: a world, feed, kuairand, a scenario file, or one of its variants as  kuairand:VARIANT ."""
@@ -75,7 +75,7 @@ class Compare:
             compare_fusion(self.data, self.out, self.methods, self.seeds, self.preset, self.set)
             return
         if self.room != "predict":
-            raise unknown("room", self.room, ("predict", "fuse", "campaign"), "compare")
+            raise unknown("room", self.room, ("channel", "predict", "fuse", "campaign"), "compare")
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:

@@ -129,7 +129,7 @@ def _curve(lines: Values, title: str) -> Any:
     return finish(alt.layer(marks, top).properties(title=base.title) if best else marks)
 
 
-def metric_dots(records: Sequence[Record], metric: str) -> Any:
+def metric_dots(records: Sequence[Record], metric: str, title: str | None = None) -> Any:
     """A metric's figures with their intervals, floors grey and learnt models blue, best on top.
 
     Floors far off would squeeze all others together; they stand as a triangle at the edge, their figure beside them.
@@ -162,7 +162,8 @@ def metric_dots(records: Sequence[Record], metric: str) -> Any:
         " (all LEAKY)" if leaky else ""
     )
     better += ", triangles are off the scale" if any(v["off"] for v in values) else ""
-    base = chart(values, metric_words(metric)[:1].upper() + metric_words(metric)[1:], better).encode(
+    words = title or metric_words(metric)
+    base = chart(values, words[:1].upper() + words[1:], better).encode(
         y=alt.Y("method:N", sort=None, title=None, axis=NAMES),
         color=alt.Color("kind:N", scale=alt.Scale(domain=["model", "floor"], range=[BLUE, GREY]), legend=None),
     )

@@ -18,6 +18,7 @@ UP = (
     "positive_interaction_rate",
     "kendall_tau",
     "ctr_top_share",
+    "gain_of_chosen",
 )
 DOWN = ("log_loss", "session_log_loss", "ece", "mse", "rmse", "mae", "brier", "regret")
 
@@ -57,9 +58,11 @@ METRICS = {
     "rmse": "root squared error",
     "mae": "absolute error",
     "imitation_reward": "imitation score",
+    "gain_of_chosen": "gain of the chosen",
     "ess": "effective sample size",
     "value_ips": "value (IPS)",
     "value_snips": "value (SNIPS)",
+    "value_snips_of_chosen": "value of the chosen (SNIPS)",
     "value_dm": "value (DM)",
     "value_dr": "value (DR)",
     "value_sndr": "value (SNDR)",

@@ -2,8 +2,8 @@
 
 Reads the plain files that stand there and leaves out the section of any that does not: results.json, metrics.jsonl,
 calibration.json, summary.json, audit.json, config.json, manifest.json. Where ope.json stands among them the page is
-that of a valuation (value_page.py); plan.json, campaign.json and contest.json bring pages of their own. Equal files
-give equal bytes.
+that of a valuation (value_page.py); plan.json, campaign.json, contest.json and comparison.json bring pages of their
+own. Equal files give equal bytes.
 """
 
 import json
@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UserError
-from headrace.report import campaign_page, compare_campaign, figures, journey_figures, plan_page, render
+from headrace.report import (
+    campaign_page,
+    compare_campaign,
+    compare_channel,
+    figures,
+    journey_figures,
+    plan_page,
+    render,
+)
 from headrace.report.names import PROTOCOLS, direction, is_floor, method_words, setting_words, target, target_words
 from headrace.report.parts import Drawing, listed, provenance, read
 from headrace.report.records import Record, by_target, groups, headline_settings, load, of_group, settle
@@ -55,6 +63,7 @@ PAGES = {
     plan_page.ACCOUNT: plan_page.write_plan_page,
     campaign_page.ACCOUNT: campaign_page.write_campaign,
     compare_campaign.ACCOUNT: compare_campaign.write_contest,
+    compare_channel.ACCOUNT: compare_channel.write_comparison,
 }
 TONES = {"leak": "bad", "note": "unsure", "clean": "good", "pass": "good"}
 

@@ -23,7 +23,7 @@ def header(metric: str, arrow: bool = True) -> str:
 
 def tone(remark: str) -> str:
     """How a remark is to be taken: good, bad, unsure, or nothing."""
-    return "bad" if remark.startswith("below floor") else TONES.get(remark, "")
+    return "bad" if remark.startswith("below floor") else TONES.get(remark.partition(",")[0], "")
 
 
 def label(row: Row) -> str:
@@ -118,7 +118,7 @@ class Terminal:
 
     def _blocks(self, width: int) -> Iterator[list[int]]:
         """Columns packed into the width by their longest line; rows without a figure in a block keep their place."""
-        first = max([len("method"), *(len(label(row)) for row in self.table.rows)])
+        first = max([len("method"), *(len(label(row)) for row in self.table.rows)]) + 4  # with both edges
         block: list[int] = []
         used = first
         for i, name in enumerate(self.table.columns):

@@ -1,0 +1,114 @@
+"""What the allocations of compared methods bring by the log: the channels, and the steps they would advertise at.
+
+    gain_of_chosen          mean gain of the steps chosen, channels as they were logged: user-level allocation alone
+    value_snips             value of the channels chosen, at every step: channel-level allocation alone
+    value_snips of a share  value of the channels chosen, at the steps chosen: both
+
+A method chooses the channel of its largest expected gain, or of its largest Q; one that knows neither takes its most
+probable channel and ranks no steps. The threshold of a share is fixed on the validation part. Values are
+self-normalised by exact propensities (Swaminathan and Joachims 2015), and go through the gate of ope/.
+
+n rows, M channels.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from headrace.channel.compared import Compared, Found, add, rows_of
+from headrace.channel.comparing import Kept, Setting
+from headrace.channel.valuing import expected
+from headrace.evaluate.bootstrap import Metric, ratio
+from headrace.evaluate.metrics import Predicted, Steps
+from headrace.evaluate.results import Source
+from headrace.journeys.seams import Floats, Integers
+from headrace.ope.feedback import feedback
+from headrace.ope.intervals import groups_of
+from headrace.ope.policies import Worth, of_gains
+from headrace.ope.propensities import Propensities, propensities
+from headrace.ope.selection import threshold
+from headrace.ope.support import support
+
+LOGGED = "logged"  # the log itself, which stands beside every method
+UNRANKED = "it predicts neither gains nor values, so it ranks no steps"
+Weights = Mapping[str, Sequence[Floats | str]]
+
+
+def allocations(
+    setting: Setting, found: Found, share: float, way: str | None, reference: str, source: Source, made: Compared
+) -> None:
+    """Add the records of what is allocated; `way` says where propensities come from, None: there are none."""
+    journeys, rows = setting.journeys, rows_of(found)
+    first = next(iter(found.values()))
+    worth = worth_of(first)
+    reward = worth.of(journeys, rows)
+    there = ~np.isnan(reward)
+    users = None if journeys.schema.user is None else journeys.user_of_step[rows[there]]
+    repeated = setting.split.windows is not None
+    steps = Steps(reward[there], "continuous", users=users, rows=rows[there], repeated=repeated)
+    chosen = {key: chooses(cell, worth, share) for key, cell in found.items()}
+    names = list(dict.fromkeys(name for name, _ in found))
+    of_share = dataclasses.replace(source, setting=source.setting | {"share": share})
+
+    def tell(of: Source, metric: str, weights: Weights) -> None:
+        """`weights` by method: of each seed what a row counts, (n,), or why nothing can be told."""
+        held = {
+            name: [w if isinstance(w, str) else Predicted(w, rows=steps.rows) for w in ws]
+            for name, ws in weights.items()
+        }
+        held[LOGGED] = [Predicted(np.ones(len(steps)), rows=steps.rows)]
+        add(made, of, {"": (steps, held)}, reference, setting.split.seed, {metric: weighted_mean})
+
+    selects = {
+        name: [UNRANKED if s is None else s[there] for (m, _), (_, s) in chosen.items() if m == name] for name in names
+    }
+    tell(of_share, "gain_of_chosen", selects)
+    if way is None or repeated:
+        return
+    codes, _ = groups_of(users, int(there.sum()), setting.split.seed)
+    logged_with = propensities(journeys, rows[there], codes, way, setting.split.seed)
+    alone: dict[str, list[Floats | str]] = {}
+    both: dict[str, list[Floats | str]] = {}
+    for name in names:
+        acts = [acts for (m, _), acts in chosen.items() if m == name]
+        alone[name] = [weight(setting, rows, chances, None, reward, logged_with) for chances, _ in acts]
+        both[name] = [
+            UNRANKED if s is None else weight(setting, rows, chances, s, reward, logged_with) for chances, s in acts
+        ]
+    tell(source, "value_snips", alone)
+    tell(of_share, "value_snips", both)
+
+
+def worth_of(cell: Kept) -> Worth:
+    """The gains of the reward by their weights, less s times the cost where the method was to learn that."""
+    penalised = cell.config.reward_target == "penalised"
+    return Worth(cell.reward_weights, cell.penalty if penalised else 0.0)
+
+
+def chooses(cell: Kept, worth: Worth, share: float) -> tuple[Floats, Floats | None]:
+    """(n, M) the channel that a fitted method chooses at each test row, and (n,) whether it would advertise there."""
+    test = cell.part("test")
+    gains = expected(cell, test, worth)
+    if gains is None:
+        return np.eye(test.action.shape[1])[test.action.argmax(axis=1)], None
+    acts = of_gains(gains)
+    before = expected(cell, cell.part("validation"), worth)
+    assert acts.score is not None and before is not None
+    return acts.chances, threshold(before.max(axis=1), share).chances(acts.score)
+
+
+def weight(
+    setting: Setting, rows: Integers, chances: Floats, select: Floats | None, reward: Floats, logged_with: Propensities
+) -> Floats | str:
+    """(known rows,) importance weights times selection, or why the log cannot tell the value."""
+    propensity = np.ones(len(rows))
+    propensity[~np.isnan(reward)] = logged_with.values
+    of = feedback(setting.journeys, rows, chances, reward, propensity, select, seed=setting.split.seed)
+    refused = support(of, doubt=logged_with.doubt).refused
+    return of.select * of.weight if refused is None else refused
+
+
+def weighted_mean(steps: Steps, predicted: Predicted) -> Metric:
+    """Mean gain over rows that count as much as `predicted` says."""
+    return ratio(predicted.values * steps.labels, predicted.values, *steps.groups)

@@ -6,9 +6,16 @@ from typing import Any
 
 import pytest
 
-from conftest import record
+from headrace.evaluate.bootstrap import Interval
+from headrace.evaluate.results import Source
+from headrace.evaluate.results import record as record_of
 from headrace.report.compare_channel import ACCOUNT, compute, judged, p_of, verdicts
 from headrace.report.page import write_page
+
+
+def record(method: str, metric: str, value: float, half: float, **fields: Any) -> dict[str, Any]:
+    figure = Interval(value, value - half, value + half)
+    return record_of(Source("ads", "users"), method, metric, figure, 1000) | fields
 
 
 @pytest.fixture

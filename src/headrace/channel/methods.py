@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
+from headrace.channel.bc import BC
 from headrace.channel.din import DIN
 from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
@@ -62,6 +63,7 @@ class Method(Protocol):
 
 
 METHODS: dict[str, type[Method]] = {
+    BC.name: BC,
     DIN.name: DIN,
     MTORL.name: MTORL,
 }

@@ -40,7 +40,11 @@ METHODS = {
         "star",
         "mirec",
     )
-} | {"batchrl-mtf": "BatchRL-MTF", "r-bcq": "R-BCQ", "mmoe": "MMoE"}
+} | {
+    "batchrl-mtf": "BatchRL-MTF",
+    "r-bcq": "R-BCQ",
+    "mmoe": "MMoE",
+}
 
 BACKBONES = {"ple", "mmoe", "esmm"}  # the parts of a name like rmtl-ple or ple-constant
 

@@ -167,6 +167,8 @@ BIG: dict[str, dict[str, Any]] = {
     "mtorl": {"width": 32, "epochs": 150, "batch_size": 8},
     "bc": PLAIN,
     "din": {"width": 16, "unit": 16, "hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0},
+    "gru4rec": PLAIN,
+    "sasrec": PLAIN | {"hidden": 32},
 }
 
 

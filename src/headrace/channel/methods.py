@@ -5,9 +5,11 @@ from typing import Any, Protocol
 
 from headrace.channel.bc import BC
 from headrace.channel.din import DIN
+from headrace.channel.gru4rec import GRU4Rec
 from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
+from headrace.channel.sasrec import SASRec
 from headrace.errors import unknown
 from headrace.journeys.seams import Bools, History
 from headrace.journeys.splits import Split
@@ -65,7 +67,9 @@ class Method(Protocol):
 METHODS: dict[str, type[Method]] = {
     BC.name: BC,
     DIN.name: DIN,
+    GRU4Rec.name: GRU4Rec,
     MTORL.name: MTORL,
+    SASRec.name: SASRec,
 }
 
 

@@ -42,6 +42,8 @@ METHODS = {
     )
 } | {
     "batchrl-mtf": "BatchRL-MTF",
+    "gru4rec": "GRU4Rec",
+    "sasrec": "SASRec",
     "r-bcq": "R-BCQ",
     "mmoe": "MMoE",
 }

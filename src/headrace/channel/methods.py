@@ -10,6 +10,7 @@ from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.channel.sasrec import SASRec
+from headrace.channel.wide_deep import WideDeep
 from headrace.errors import unknown
 from headrace.journeys.seams import Bools, History
 from headrace.journeys.splits import Split
@@ -70,6 +71,7 @@ METHODS: dict[str, type[Method]] = {
     GRU4Rec.name: GRU4Rec,
     MTORL.name: MTORL,
     SASRec.name: SASRec,
+    WideDeep.name: WideDeep,
 }
 
 

@@ -44,6 +44,7 @@ METHODS = {
     "batchrl-mtf": "BatchRL-MTF",
     "gru4rec": "GRU4Rec",
     "sasrec": "SASRec",
+    "wide-deep": "Wide & Deep",
     "r-bcq": "R-BCQ",
     "mmoe": "MMoE",
 }

@@ -59,7 +59,7 @@ def outputs(method: Method, journeys: Journeys, rows: np.ndarray) -> dict[str, n
     }
 
 
-STEPWISE = ("bc", "wide-deep")  # read the step and what the last one brought, no step before it
+STEPWISE = ("bc", "star", "wide-deep")  # read the step and what the last one brought, no step before it
 OWN = ("channel", "gain/click", "gain/play", "gain/grade", "cost", "feature/topic", "feature/size")
 
 
@@ -169,6 +169,7 @@ BIG: dict[str, dict[str, Any]] = {
     "din": {"width": 16, "unit": 16, "hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0},
     "gru4rec": PLAIN,
     "sasrec": PLAIN | {"hidden": 32},
+    "star": PLAIN | {"hidden": 32},
     "wide-deep": PLAIN,
 }
 

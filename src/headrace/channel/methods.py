@@ -10,6 +10,7 @@ from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.channel.sasrec import SASRec
+from headrace.channel.star import STAR
 from headrace.channel.wide_deep import WideDeep
 from headrace.errors import unknown
 from headrace.journeys.seams import Bools, History
@@ -71,6 +72,7 @@ METHODS: dict[str, type[Method]] = {
     GRU4Rec.name: GRU4Rec,
     MTORL.name: MTORL,
     SASRec.name: SASRec,
+    STAR.name: STAR,
     WideDeep.name: WideDeep,
 }
 

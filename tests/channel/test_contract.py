@@ -59,7 +59,7 @@ def outputs(method: Method, journeys: Journeys, rows: np.ndarray) -> dict[str, n
     }
 
 
-STEPWISE = ("bc", "star", "wide-deep")  # read the step and what the last one brought, no step before it
+STEPWISE = ("bc", "mirec", "star", "wide-deep")  # read the step and what the last one brought, no step before it
 OWN = ("channel", "gain/click", "gain/play", "gain/grade", "cost", "feature/topic", "feature/size")
 
 
@@ -168,6 +168,7 @@ BIG: dict[str, dict[str, Any]] = {
     "bc": PLAIN,
     "din": {"width": 16, "unit": 16, "hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0},
     "gru4rec": PLAIN,
+    "mirec": PLAIN,
     "sasrec": PLAIN | {"hidden": 32},
     "star": PLAIN | {"hidden": 32},
     "wide-deep": PLAIN,
@@ -184,7 +185,8 @@ def test_it_overfits_eight_journeys(name: str, tmp_path: Path):
     found = method.predict(journeys, mask)
     channel = np.asarray(journeys.channel)[found.rows].astype(int)
     click = np.asarray(journeys.gain("click"))[found.rows]
-    assert (found.action.argmax(axis=1) == channel).mean() > 0.95
+    if name != "mirec":  # its policy weighs gains, and imitates nothing
+        assert (found.action.argmax(axis=1) == channel).mean() > 0.95
     if not method.predicts_gains:
         return
     assert ((found.reward_in_context["click"] > 0.5) == click).mean() > 0.95

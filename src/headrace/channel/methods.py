@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from headrace.channel.bc import BC
 from headrace.channel.din import DIN
 from headrace.channel.gru4rec import GRU4Rec
+from headrace.channel.mirec import MIREC
 from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
@@ -70,6 +71,7 @@ METHODS: dict[str, type[Method]] = {
     BC.name: BC,
     DIN.name: DIN,
     GRU4Rec.name: GRU4Rec,
+    MIREC.name: MIREC,
     MTORL.name: MTORL,
     SASRec.name: SASRec,
     STAR.name: STAR,

@@ -28,7 +28,7 @@ from headrace.errors import unknown
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import Transforms
+from headrace.journeys.transforms import Categories, Transforms, stored_as_numbers
 from headrace.learn.space import Space
 from headrace.nn.experts import MLP
 
@@ -43,6 +43,7 @@ class WideDeepConfig(SupervisedConfig):
     crosses: str | None = None  # columns crossed with the candidate, as A,B*C; None: each, and each with `channel`
     buckets: int = 2**14  # that crosses are hashed to
     wide_rate: float = 0.3  # learning rate of the linear part, as a share of the deep part's
+    categories: Categories = "both"  # crosses are of ids
     width: int = 16  # of the candidate's embedding
     hidden: int = 64  # width of the deep part's layers
     layers: int = 2  # of the deep part
@@ -168,10 +169,9 @@ class WideDeep(Supervised[WideDeepConfig, Network]):
 
     def check(self, journeys: Journeys, split: Split | None = None) -> object:
         super().check(journeys, split)
-        text = {name.partition("/")[2] for name in journeys.categories}
         ids = {f.name for f in journeys.schema.features if f.kind == "categorical"}
         if self.config.categories == "numbers":
-            ids &= text
+            ids -= set(stored_as_numbers(journeys))
         crosses_of(self.config.crosses, columns(journeys.schema, ids))
         return None
 

@@ -7,6 +7,7 @@ for the steps of a log, for each user's next step, or for histories as they come
 B journeys, T steps, M channels, n steps asked for.
 """
 
+import copy
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
@@ -38,6 +39,7 @@ from headrace.learn.loop import LoopConfig, StageResult, fit_stage
 from headrace.learn.optimise import Optimiser, OptimiserConfig, choose_device
 from headrace.learn.run import Run
 from headrace.learn.space import Space
+from headrace.learn.updates import soft_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,10 @@ N = TypeVar("N", bound=nn.Module)
 
 
 class Learner(ABC, Generic[C, N]):
-    """What the loop drives: a network, its optimiser, and the losses of a method."""
+    """What the loop drives: a network, its optimiser, and the losses of a method.
+
+    `target` is, for bootstrapped targets, a frozen copy of the network that follows it slowly; None without a rate.
+    """
 
     reading = 4  # batches of training that fit into one of validation or prediction
 
@@ -115,8 +120,10 @@ class Learner(ABC, Generic[C, N]):
         validation: View,
         config: C,
         rates: dict[str, float] | None = None,
+        target_rate: float | None = None,
     ):
-        """`rates`: learning rates of parts of the network, as shares of the config's, by the prefix of their names."""
+        """`rates`: learning rates of parts of the network, as shares of the config's, by the prefix of their names;
+        `target_rate`: the share of its way to the network that the target goes in an update."""
         self.network, self.transforms, self.config = network, transforms, config
         self.train, self.validation = train, validation
         described = OptimiserConfig(
@@ -129,6 +136,8 @@ class Learner(ABC, Generic[C, N]):
             average=config.average,
         )
         self.optimiser = Optimiser(network, described, rates or {})
+        self.target_rate = target_rate
+        self.target: N | None = None if target_rate is None else copy.deepcopy(network).eval().requires_grad_(False)
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -142,6 +151,8 @@ class Learner(ABC, Generic[C, N]):
         with self.optimiser.autocast():
             losses = self.losses(batch)
         self.optimiser.minimise(losses["loss"])
+        if self.target is not None:
+            soft_update(self.target, self.network, self.target_rate or 0.0)
         return {name: float(value.detach()) for name, value in losses.items()}
 
     def validate(self) -> dict[str, float]:
@@ -158,12 +169,17 @@ class Learner(ABC, Generic[C, N]):
 
     def state(self) -> State:
         moments, values = self.optimiser.state()
-        return join({"network": self.network.state_dict(), "optimiser": moments}), {"optimiser": values}
+        held = {"network": self.network.state_dict(), "optimiser": moments}
+        if self.target is not None:
+            held["target"] = self.target.state_dict()
+        return join(held), {"optimiser": values}
 
     def load(self, state: State) -> None:
         held, values = state
         self.network.load_state_dict(part(held, "network"))
         self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
+        if self.target is not None:
+            self.target.load_state_dict(part(held, "target"))
 
 
 def reward_shares(targets: Iterable[Target], transforms: Transforms, config: FitConfig) -> dict[str, float]:

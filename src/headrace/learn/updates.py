@@ -115,6 +115,45 @@ def expectile_loss(value: Tensor, q: Tensor, tau: float) -> Tensor:
     return (torch.where(away < 0, 1 - tau, tau) * away.square()).mean(-1)
 
 
+def advantage_weight(q: Tensor, value: Tensor, beta: float, most: float) -> Tensor:
+    """exp(beta (Q - V)), at most `most`, without a gradient: IQL, Kostrikov et al. 2022 (7). (...), (...) -> (...).
+
+    >>> advantage_weight(torch.tensor([0.0, 1.0]), torch.tensor([0.0, -9.0]), 1.0, 100.0)
+    tensor([  1., 100.])
+    """
+    return (beta * (q - value)).exp().clamp(max=most).detach()
+
+
+def convex_shares(heads: int, device: torch.device | None = None) -> Tensor:
+    """(K,) random shares of K heads that add up to 1, a uniform draw each over their sum.
+
+    Random ensemble mixture, REM: Agarwal et al. 2020, section 4.2. Draws from torch's default generator.
+    """
+    drawn = torch.rand(heads, device=device)
+    return drawn / drawn.sum()
+
+
+def mixed(q: Tensor, shares: Tensor) -> Tensor:
+    """sum_k share_k Q_k, REM's one Q-function of K heads: (K, ...), (K,) -> (...).
+
+    >>> mixed(torch.tensor([[1.0], [5.0]]), torch.tensor([0.75, 0.25]))
+    tensor([2.])
+    """
+    return torch.einsum("k...,k->...", q, shares)
+
+
+def within_behaviour(logits: Tensor, threshold: float) -> Tensor:
+    """Whether pi_b(a|s) / max_a pi_b(a|s) >= threshold, of the logits of pi_b: (..., M) -> (..., M) booleans.
+
+    Discrete BCQ, Fujimoto et al. 2019b (Benchmarking batch deep RL): no other action is chosen. 0 leaves all, 1 the
+    most likely one alone.
+
+    >>> within_behaviour(torch.tensor([0.6, 0.3, 0.1]).log(), 0.4)
+    tensor([ True,  True, False])
+    """
+    return logits - logits.max(-1, keepdim=True).values >= (math.log(threshold) if threshold > 0 else -math.inf)
+
+
 def sampled_logsumexp_penalty(q: Tensor, log_density: Tensor, q_data: Tensor) -> Tensor:
     """E_s log E_{a ~ mu} exp Q / mu - E_D Q over k sampled actions: (..., B, k), (B, k), (..., B) -> (...).
 

@@ -162,8 +162,13 @@ def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted: Fitted, t
     assert (method.policy(stochastic=False).probabilities(history).max(axis=1) == 1).all()
 
 
+VALUED = {"width": 32, "epochs": 150, "batch_size": 8, "unknown": 0.0}
 PLAIN = {"hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0}
 BIG: dict[str, dict[str, Any]] = {
+    "ag": VALUED | {"alpha": 10.0},
+    "discrete-cql": VALUED | {"alpha": 10.0},
+    "discrete-iql": VALUED,
+    "r-bcq": VALUED,
     "mtorl": {"width": 32, "epochs": 150, "batch_size": 8},
     "bc": PLAIN,
     "din": {"width": 16, "unit": 16, "hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0},

@@ -3,13 +3,17 @@
 from pathlib import Path
 from typing import Any, Protocol
 
+from headrace.channel.ag import AG
 from headrace.channel.bc import BC
+from headrace.channel.cql import CQL
 from headrace.channel.din import DIN
 from headrace.channel.gru4rec import GRU4Rec
+from headrace.channel.iql import IQL
 from headrace.channel.mirec import MIREC
 from headrace.channel.mtorl import MTORL
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
+from headrace.channel.rbcq import RBCQ
 from headrace.channel.sasrec import SASRec
 from headrace.channel.star import STAR
 from headrace.channel.wide_deep import WideDeep
@@ -68,11 +72,15 @@ class Method(Protocol):
 
 
 METHODS: dict[str, type[Method]] = {
+    AG.name: AG,
     BC.name: BC,
     DIN.name: DIN,
+    CQL.name: CQL,
+    IQL.name: IQL,
     GRU4Rec.name: GRU4Rec,
     MIREC.name: MIREC,
     MTORL.name: MTORL,
+    RBCQ.name: RBCQ,
     SASRec.name: SASRec,
     STAR.name: STAR,
     WideDeep.name: WideDeep,

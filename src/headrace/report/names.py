@@ -25,6 +25,7 @@ DOWN = ("log_loss", "session_log_loss", "ece", "mse", "rmse", "mae", "brier", "r
 METHODS = {
     name: name.upper()
     for name in (
+        "ag",
         "mtorl",
         "rmtl",
         "ple",
@@ -42,6 +43,8 @@ METHODS = {
     )
 } | {
     "batchrl-mtf": "BatchRL-MTF",
+    "discrete-cql": "CQL, discrete",
+    "discrete-iql": "IQL, discrete",
     "gru4rec": "GRU4Rec",
     "sasrec": "SASRec",
     "wide-deep": "Wide & Deep",

@@ -221,6 +221,14 @@ def test_shuffled_labels_teach_nothing(name: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_tuning_searches_values_that_the_config_takes(name: str, encoder: Path):
+    config = tiny(name, encoder).config  # type: ignore[attr-defined]
+    for field, values in METHODS[name].space.items():
+        for value in values if isinstance(values, tuple) else (values.low, values.high):
+            assert getattr(dataclasses.replace(config, **{field: value}), field) == value
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_a_log_without_channels_is_refused(name: str, tmp_path: Path, encoder: Path):
     class Bare:
         path = "bare"

@@ -55,12 +55,13 @@ def test_a_training_that_is_killed_and_stopped_ends_in_the_same_bits(
 
 
 @pytest.mark.parametrize(
-    ("method", "changes"), [("mtorl", ("preference=reference",)), ("din", ("encoder={run}", "co_train=true"))]
+    ("method", "changes"),
+    [("mtorl", ("preference=reference",)), ("din", ("encoder={run}", "co_train=true")), ("star", ())],
 )
-def test_a_method_of_two_networks_that_is_killed_ends_in_the_same_bits(
+def test_a_method_with_more_state_than_a_network_that_is_killed_ends_in_the_same_bits(
     method: str, changes: tuple[str, ...], journeys: Path, undisturbed: Path, tmp_path: Path
 ):
-    """Wherever the kill falls: in the stage that fits the reference or behind it; the encoder's weights are state."""
+    """In the stage of the reference or behind it; an encoder's weights and STAR's statistics are state."""
     changes = tuple(change.format(run=undisturbed) for change in changes)
     words = ("train", method, "--data", journeys, *LONG, *changes)
     whole(*words, "--out", tmp_path / "whole")

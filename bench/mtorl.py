@@ -168,12 +168,21 @@ def averaged(
     lines.append("|---" * 4 + "|")
     for target, seeds in found.items():
         steps = seeds[0][0]
-        same = all(np.array_equal(of.rows, steps.rows) for of, _ in seeds)
-        if steps.kind == "continuous" or not same or "lightgbm" not in seeds[0][1]:
+        if steps.kind == "continuous" or "lightgbm" not in seeds[0][1]:
             continue
+        places = [np.argsort(np.asarray(of.rows)) for of, _ in seeds]  # folds of another seed, other order
+        first, order = np.asarray(steps.rows)[places[0]], places[0]
+        if not all(np.array_equal(np.asarray(of.rows)[at], first) for (of, _), at in zip(seeds, places, strict=True)):
+            continue
+        users = None if steps.users is None else np.asarray(steps.users)[order]
+        steps = Steps(np.asarray(steps.labels)[order], steps.kind, steps.classes, users, rows=first)
         means: dict[str, Floats] = {}
         for name in (model, "lightgbm"):
-            values = [np.clip(p.values, CLIP, 1 - CLIP) for _, of in seeds if isinstance(p := of[name], Predicted)]
+            values = [
+                np.clip(p.values[at], CLIP, 1 - CLIP)
+                for (_, of), at in zip(seeds, places, strict=True)
+                if isinstance(p := of[name], Predicted)
+            ]
             if steps.kind == "classes":
                 mean = softmax(np.mean(np.log(values), axis=0), axis=1)
             else:
@@ -190,7 +199,7 @@ def averaged(
             f"| {target.prefix} ({target.name}) | {show(alone['value'], 4)} | {show(theirs['value'], 4)} "
             f"| {show(difference['value'], 4, True)} [{low}, {high}] |"
         )
-    return records, lines
+    return records, lines if records else []
 
 
 def mean_losses(seeds: list[Scored]) -> tuple[Steps, dict[str, Floats]]:

@@ -177,6 +177,8 @@ BIG: dict[str, dict[str, Any]] = {
     "sasrec": PLAIN | {"hidden": 32},
     "star": PLAIN | {"hidden": 32},
     "wide-deep": PLAIN,
+    "dt": {"width": 32, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0},
+    "odt": {"width": 32, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0},
 }
 
 

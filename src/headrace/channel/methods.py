@@ -7,10 +7,12 @@ from headrace.channel.ag import AG
 from headrace.channel.bc import BC
 from headrace.channel.cql import CQL
 from headrace.channel.din import DIN
+from headrace.channel.dt import DT
 from headrace.channel.gru4rec import GRU4Rec
 from headrace.channel.iql import IQL
 from headrace.channel.mirec import MIREC
 from headrace.channel.mtorl import MTORL
+from headrace.channel.odt import ODT
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.predictions import Predictions
 from headrace.channel.rbcq import RBCQ
@@ -77,9 +79,11 @@ METHODS: dict[str, type[Method]] = {
     DIN.name: DIN,
     CQL.name: CQL,
     IQL.name: IQL,
+    DT.name: DT,
     GRU4Rec.name: GRU4Rec,
     MIREC.name: MIREC,
     MTORL.name: MTORL,
+    ODT.name: ODT,
     RBCQ.name: RBCQ,
     SASRec.name: SASRec,
     STAR.name: STAR,

@@ -30,7 +30,7 @@ def test_a_comparison_tells_hours_cells_and_every_figure(
     words = ("compare", "channel", "--data", journeys, "--methods", "din", *TINY, "--seeds", "1")
     assert run([str(w) for w in (*words, "--out", tmp_path / "c")]) == 0
     told = capsys.readouterr().out
-    assert "1 fits to do, about 0.0" in told and "if nothing else runs here" in told
+    assert "1 fit to do, about 0 min" in told and "if nothing else runs here" in told
     assert "1 of 1: din seed 0, " in told
     assert "Next channel" in told and "seconds of a fit" in told
 

@@ -90,7 +90,7 @@ def dual(entropy: Tensor, floor: float, multiplier: Tensor) -> Tensor:
     >>> h, l = torch.tensor(0.2, requires_grad=True), torch.tensor(3.0, requires_grad=True)
     >>> found = dual(h, 0.5, l)
     >>> found.backward()
-    >>> float(found), float(h.grad), round(float(l.grad), 3)  # going down: H rises, and lambda rises, for H is too low
+    >>> found.item(), float(h.grad), round(float(l.grad), 3)  # going down: H rises, and lambda rises, for H is too low
     (0.0, -3.0, -0.3)
     """
     return multiplier.detach() * (floor - entropy) - multiplier * (floor - entropy.detach())

@@ -138,9 +138,17 @@ def _tell_hours(setting: Setting, configs: dict[str, Any], flags: CompareChannel
                 usual, most = usual + fits * cost.usual_s, most + fits * cost.most_s
                 words.append(f"{name} {fits} x {cost.usual_s:.0f} s")
     out.print(
-        f"{count} fits to do, about {usual / 3600:.2f} h if nothing else runs here, "
-        f"{most / 3600:.2f} h if none stops early ({', '.join(words)})"
+        f"{count} fit{'s' * (count > 1)} to do, about {_duration(usual)} if nothing else runs here, "
+        f"{_duration(most)} if none stops early ({', '.join(words)})"
     )
+
+
+def _duration(seconds: float) -> str:
+    """
+    >>> _duration(90.0), _duration(9000.0)
+    ('2 min', '2.5 h')
+    """
+    return f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
 def _tune(setting: Setting, name: str, config: Any, flags: CompareChannel) -> None:

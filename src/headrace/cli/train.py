@@ -14,7 +14,8 @@ class Train:
     """Fit a method on journeys and leave a run: weights, transforms, config, metrics, manifest."""
 
     method: tyro.conf.Positional[str]
-    """mtorl | din | rmtl | bcq (BatchRL-MTF), td3, uwac, cql-sac, iql, td3-bc, bo, es"""
+    """channels: mtorl | ag, bc, din, discrete-cql, discrete-iql, dt, gru4rec, mirec, odt, r-bcq, sasrec, star,
+    wide-deep; predictions: rmtl; fusion: bcq (BatchRL-MTF) | td3, uwac, cql-sac, iql, td3-bc, bo, es"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path

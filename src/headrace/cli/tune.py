@@ -14,7 +14,7 @@ class Tune:
     """Search a method's configurations by a loss on the validation part; the test part is never read."""
 
     method: tyro.conf.Positional[str]
-    """mtorl"""
+    """mtorl, or another method of channels"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path

@@ -59,7 +59,8 @@ def compare(
                 held = [drawn.get((m, s, name)) for s in range(len(ps))]
                 reflect = figures[m, 0, name].reflect
                 if any(h is None for h in held):
-                    refused = figures[m, 0, name].refused or "undefined"
+                    told = (figures[m, s, name].refused for s in range(len(ps)))
+                    refused = next((reason for reason in told if reason is not None), "undefined")
                     records.append(record(together, m, metric, Interval(None, None, None, refused), len(steps)))
                     continue
                 table = np.stack([h for h in held if h is not None])  # (S, 1 + R)

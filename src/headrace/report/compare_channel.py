@@ -67,7 +67,7 @@ def _content(directory: Path) -> dict[str, Any]:
     records, told = _records(directory), read(directory / ACCOUNT, dict)
     config, manifest = read(directory / "config.json", dict), read(directory / "manifest.json", dict)
     first, drawing = records[0], Drawing()
-    held = {r["metric"] for r in records if r["value"] is not None}
+    held = {r["metric"] for r in records if r["value"] is not None and not is_floor(r["method"])}
     spent = seconds(directory, told)
     groups = [
         {
@@ -234,28 +234,17 @@ def quality(records: Sequence[Record], metric: str, spent: Mapping[str, float]) 
     """A metric against the seconds of a fit."""
     held = [r for r in records if r["metric"] == metric and not r["against"] and r["method"] in spent]
     held = [r for r in held if r["value"] is not None]
-    values = [
-        {"method": method_words(r["method"]), "s": max(spent[r["method"]], 0.1), "value": r["value"]}
-        | {"low": r["low"] if r["low"] is not None else r["value"]}
-        | {"high": r["high"] if r["high"] is not None else r["value"]}
-        for r in held
-    ]
+    values = [{"method": method_words(r["method"]), "s": max(spent[r["method"]], 0.1), "at": r["value"]} for r in held]
     better = {1: "more is better", -1: "less is better", 0: ""}[direction(metric)]
-    title = f"{_titled(metric)} against compute"
     free = alt.Scale(zero=False, nice=False, padding=14)
-    base = figures.chart(values, title, f"{better}; 95 % intervals").encode(
-        x=alt.X(
-            "s:Q",
-            title="seconds of a fit",
-            scale=alt.Scale(type="log", nice=False, padding=30),
-            axis=alt.Axis(tickCount=4),
-        ),
+    scale = alt.Scale(type="log", nice=False, padding=30)
+    base = figures.chart(values, f"{_titled(metric)} against compute", f"{better}; intervals stand above").encode(
+        x=alt.X("s:Q", title="seconds of a fit", scale=scale, axis=alt.Axis(tickCount=4)),
+        y=alt.Y("at:Q", title=None, scale=free, axis=alt.Axis(tickCount=5)),
     )
-    y = alt.Y("value:Q", title=None, scale=free, axis=alt.Axis(tickCount=5))
-    whisker = base.mark_rule(strokeWidth=1, color=figures.GREY).encode(y=alt.Y("low:Q", scale=free), y2="high:Q")
-    dot = base.mark_point(filled=True, size=60, opacity=1, color=figures.BLUE).encode(y=y)
-    text = base.mark_text(align="left", dx=6, dy=-6, fontSize=11, color=figures.INK).encode(y=y, text="method:N")
-    return figures.finish(alt.layer(whisker, dot, text).properties(title=base.title), 260, 400)
+    dot = base.mark_point(filled=True, size=60, opacity=1, color=figures.BLUE)
+    text = base.mark_text(align="left", dx=6, dy=-6, fontSize=11, color=figures.INK).encode(text="method:N")
+    return figures.finish(alt.layer(dot, text).properties(title=base.title), 320, 400)
 
 
 def _published(dataset: str, methods: Sequence[str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from headrace.learn.run import Run
 TOLERANCE = 0.05  # of Q, whose largest is 1
 EXACT: dict[str, Any] = {
     "running": False,
+    "categories": "embedded",
     "unknown": 0.0,
     "dropout": 0.0,
     "gamma": GAMMA,

@@ -42,7 +42,7 @@ from headrace.learn.tune import Trial, TuneConfig, best_of, read_trials, tune
 
 PARTS = ("validation", "test")  # whose predictions a cell keeps
 TRIED = "action/log_loss"  # what tuning goes by: every method predicts the channel
-TIMED_BATCHES = 4
+TIMED_BATCHES = (2, 8)
 USUAL_SHARE = 0.6  # of the epochs allowed that a fit uses before it stops early
 
 
@@ -264,22 +264,27 @@ class Cost:
 
 
 def cost_of(setting: Setting, cell: Cell) -> Cost:
-    """Fit one epoch on as many users as make a few batches, and scale that up."""
+    """Fit one epoch on as many users as make a few batches, then on more, and draw the line through both."""
     config, journeys = cell.config, setting.journeys
     statistics = default_statistics(journeys.schema) if config.running else ()
-    pieces = len(view(journeys, setting.split, "train", config.length, statistics, so_far={}))
-    share = min(1.0, TIMED_BATCHES * config.batch_size / max(pieces, 1))
-    small = shrunk(journeys, setting.split, share)
-    with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
-        started = time.perf_counter()
-        run = Run.create(Path(scratch) / "run", {})
-        method = method_of(cell.method)(dataclasses.replace(config, epochs=1))
-        method.fit(journeys, small, run, progress=False)
-        wall = time.perf_counter() - started
-        fitting = sum(run.manifest["seconds"].values())
-    done = len(view(journeys, small, "train", config.length, statistics, so_far={}))
-    epochs = fitting * pieces / max(done, 1) * config.epochs
-    around = max(wall - fitting, 0.0)
+
+    def pieces(split: Split) -> int:
+        return len(view(journeys, split, "train", config.length, statistics, so_far={}))
+
+    whole = pieces(setting.split)
+    found: list[tuple[int, float, float]] = []  # pieces, seconds of the fit's stages, and of all around them
+    for batches in (TIMED_BATCHES[0], *TIMED_BATCHES):  # the first is to warm up
+        small = shrunk(journeys, setting.split, min(1.0, batches * config.batch_size / max(whole, 1)))
+        with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
+            started = time.perf_counter()
+            run = Run.create(Path(scratch) / "run", {})
+            method_of(cell.method)(dataclasses.replace(config, epochs=1)).fit(journeys, small, run, progress=False)
+            spent = sum(run.manifest["seconds"].values())
+            found.append((pieces(small), spent, max(time.perf_counter() - started - spent, 0.0)))
+    (few, short, _), (more, long, around) = found[1:]
+    each = (long - short) / (more - few) if more > few and long > short else long / max(more, 1)
+    once = max(long - each * more, 0.0)  # of an epoch, however short it is
+    epochs = config.epochs * (once + each * whole)
     usual = epochs if config.patience is None else USUAL_SHARE * epochs
     return Cost(around + epochs, around + usual)
 

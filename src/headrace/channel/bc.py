@@ -26,6 +26,7 @@ from headrace.channel.supervised import (
 )
 from headrace.journeys.transforms import Transforms
 from headrace.learn.space import Space
+from headrace.nn.dropout import Dropout
 from headrace.nn.experts import MLP
 
 
@@ -65,7 +66,7 @@ class Network(StateNetwork):
         super().__init__()
         self.targets = targets_of(transforms, config)
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.trunk = MLP(self.inputs.width, [config.hidden] * config.layers, config.dropout)
         width = config.hidden + self.inputs.width
         self.choose = nn.Linear(config.hidden, len(transforms.channels))

@@ -42,6 +42,7 @@ from headrace.journeys.views import Batch, View
 from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
 from headrace.learn.space import Range, Space
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
 
 
@@ -139,7 +140,7 @@ class Network(nn.Module):
         self.read_candidate = nn.Linear(2 * D, config.hidden, bias=False)
         self.layer = nn.Linear(config.hidden, config.hidden // 2)
         self.bends = nn.ModuleList(nn.PReLU() for _ in range(2))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(config.hidden // 2, 1 + sum(t.size for t in self.targets))
 
     def train(self, mode: bool = True) -> "Network":

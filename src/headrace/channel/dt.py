@@ -44,6 +44,7 @@ from headrace.journeys.transforms import FIRST, Transforms
 from headrace.journeys.views import WHOLE, Batch, View
 from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
 
 
@@ -105,7 +106,7 @@ class Block(nn.Module):
         self.attention = CausalAttention(width, heads, dropout)
         self.mix = nn.Linear(width, width)
         self.layers = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.mix(self.attention(self.before_attention(x), mask)))
@@ -132,7 +133,7 @@ class Network(nn.Module):
             config.embedding_start,
             transforms.grown,
         )
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.read_state = nn.Linear(self.inputs.width, D)
         self.read_return = nn.Linear(1, D)
         self.read_action = nn.Embedding(FIRST + M, D)

@@ -28,6 +28,7 @@ from headrace.channel.supervised import (
 )
 from headrace.journeys.transforms import Transforms
 from headrace.learn.space import Space
+from headrace.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Network(StateNetwork):
         super().__init__()
         self.targets = targets_of(transforms, config)
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.token = self.inputs.up_to(transforms.own_width)  # no bins of running statistics: the last step has them
         self.embed = nn.Linear(self.token, config.hidden)  # W
         self.recur = nn.GRU(
@@ -77,7 +78,7 @@ class Network(StateNetwork):
             batch_first=True,
             dropout=config.dropout if config.layers > 1 else 0.0,
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         width = config.hidden + self.inputs.width
         self.choose = nn.Linear(config.hidden + self.inputs.plain, len(transforms.channels))  # W_o
         self.bring = RewardHead(transforms, config, width, config.reward_width, config.reward_layers)

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
-from torch import Tensor, nn
+from torch import Tensor
 
 from headrace.channel import base
 from headrace.channel.supervised import SPACE as SHARED
@@ -50,6 +50,7 @@ from headrace.journeys.views import View
 from headrace.learn.loop import LoopConfig
 from headrace.learn.run import Run
 from headrace.learn.space import Space
+from headrace.nn.dropout import Dropout
 from headrace.nn.experts import MLP
 
 SHARPEST = 1e-4  # tau of the last search, in spreads of the gains
@@ -150,7 +151,7 @@ class Network(StateNetwork):
         self.targets = targets_of(transforms, config)
         self.transforms, self.penalty = transforms, config.penalty
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.trunk = MLP(self.inputs.width, [config.hidden] * config.layers, config.dropout)
         width = config.hidden + self.inputs.width
         self.bring = RewardHead(transforms, config, width, config.reward_width, config.reward_layers)

@@ -40,7 +40,9 @@ from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
 from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
+from headrace.nn.mlp import linear
 from headrace.nn.tcn import TCN
 
 
@@ -142,7 +144,7 @@ class Network(nn.Module):
             config.embedding_start,
             transforms.grown,
         )
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.token = self.inputs.up_to(transforms.own_width)  # no bins of running statistics: the last step has them
         self.embed = nn.Linear(self.token, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
@@ -150,7 +152,7 @@ class Network(nn.Module):
         self.attention = CausalAttention(D, config.heads, config.dropout) if config.attention else None
         self.layers = nn.ModuleList(nn.Linear(D, D) for _ in range(config.attention_layers))  # W_M
         self.norms = nn.ModuleList(nn.LayerNorm(D) for _ in range(config.attention_layers))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.action = nn.Linear(D + self.inputs.plain * config.shortcut, M)  # W_Z
         self.context = Inputs(
             transforms.context_cardinalities,
@@ -175,11 +177,11 @@ class Network(nn.Module):
         full = self.inputs(ids, numbers)  # (B, T, inputs)
         x = self.dropped(full)
         states, m = self.encode(x, mask)
-        logits = self.action(torch.cat([m, full[..., : self.inputs.plain]], dim=-1) if self.shortcut else m)  # (9)
+        logits = linear(self.action, m, full[..., : self.inputs.plain]) if self.shortcut else self.action(m)  # (9)
         read = states
         if self.reads != "states":
             read = m if self.reads == "attention" else logits.softmax(dim=-1)
-        return logits, self.read_state(torch.cat([read, x], dim=-1) if self.shortcut else read)
+        return logits, linear(self.read_state, read, x) if self.shortcut else self.read_state(read)
 
     def encode(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """The user encoder: the causal states and what attention makes of them, (B, T, D) each."""

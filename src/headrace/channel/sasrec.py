@@ -35,6 +35,7 @@ from headrace.journeys.transforms import FIRST, Transforms
 from headrace.journeys.views import WHOLE
 from headrace.learn.space import Space
 from headrace.nn.attention import CausalAttention
+from headrace.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class Block(nn.Module):
         self.attention = CausalAttention(width, heads, dropout)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
         self.wide, self.back = nn.Linear(width, width), nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.norms[0](x), mask))  # (2), (3)
@@ -96,7 +97,7 @@ class Network(StateNetwork):
         super().__init__()
         self.targets = targets_of(transforms, config)
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.token = self.inputs.up_to(transforms.own_width)  # no bins of running statistics: the last step has them
         self.embed = nn.Linear(self.token, config.hidden)  # W
         self.before = groups(transforms).channel  # the column that tells c_{t-1}
@@ -106,7 +107,7 @@ class Network(StateNetwork):
             nn.init.normal_(table.weight, std=config.embedding_start)
         self.blocks = nn.ModuleList(Block(config.hidden, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.hidden)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.choose = nn.Linear(self.inputs.plain, len(transforms.channels))  # V
         self.bring = RewardHead(
             transforms, config, config.hidden + self.inputs.width, config.reward_width, config.reward_layers

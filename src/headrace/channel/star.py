@@ -32,6 +32,7 @@ from headrace.errors import UserError
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch
 from headrace.learn.space import Space
+from headrace.nn.dropout import Dropout
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +140,12 @@ class Network(CandidateNetwork):
         super().__init__(transforms, config, config.hidden)
         domains = self.channels + 1
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.normalise = Normalisation(self.inputs.width, domains, config.decay, config.epsilon)
         widths = [self.inputs.width, *[config.hidden] * config.layers]
         self.layers = nn.ModuleList(StarLinear(a, b, domains) for a, b in pairwise(widths))
         self.out = StarLinear(config.hidden, self.outputs, domains)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.auxiliary = None
         if config.auxiliary:
             self.domain = nn.Embedding(domains, config.auxiliary)

@@ -26,7 +26,9 @@ from headrace.journeys.seams import Bools
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
+from headrace.nn.mlp import linear
 from headrace.nn.tcn import TCN
 
 
@@ -65,12 +67,12 @@ class State(nn.Module):
         self.embed = nn.Linear(self.token, D)  # W_e
         self.tcn = TCN(D, config.tcn_layers, config.kernel, config.dropout)
         self.read = nn.Linear(D + self.inputs.width, D)  # W
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
         x = self.inputs(ids, numbers)
         past = self.tcn(self.embed(x[..., : self.token]), mask)
-        state: Tensor = self.dropout(F.leaky_relu(self.read(torch.cat([past, x], dim=-1))))
+        state: Tensor = self.dropout(F.leaky_relu(linear(self.read, past, x)))
         return state
 
 

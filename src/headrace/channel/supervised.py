@@ -28,6 +28,7 @@ from headrace.journeys.views import Batch, View
 from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run
 from headrace.learn.space import Range, Space
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
 
 Context = tuple[Tensor, Tensor]  # ids and numbers of `Transforms.encode_context`
@@ -267,7 +268,7 @@ class RewardHead(nn.Module):
         self.channel = nn.Embedding(len(transforms.channels), width)
         self.context = ReadContext(transforms, config, width)
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out = nn.Linear(width, outputs)
 
     def forward(self, state: Tensor, channel: Tensor | None = None, context: Context | None = None) -> Tensor:

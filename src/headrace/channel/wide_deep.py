@@ -30,6 +30,7 @@ from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Categories, Transforms, stored_as_numbers
 from headrace.learn.space import Space
+from headrace.nn.dropout import Dropout
 from headrace.nn.experts import MLP
 
 PRIME = 2_147_483_647  # ids are mixed modulo this, so that a product fits 64 bits
@@ -139,11 +140,11 @@ class Network(CandidateNetwork):
         crosses = crosses_of(config.crosses, columns(transforms.schema, transforms.vocabularies))
         self.wide = Wide(transforms.cardinalities, crosses, self.channels, config.buckets, self.outputs)
         self.inputs = inputs_of(transforms, config)
-        self.dropped = nn.Dropout(config.input_dropout)
+        self.dropped = Dropout(config.input_dropout)
         self.candidate = nn.Embedding(self.channels + 1, config.width)
         self.read_step = nn.Linear(self.inputs.width, config.hidden)
         self.read_candidate = nn.Linear(config.width, config.hidden, bias=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.deep = MLP(config.hidden, [config.hidden] * (config.layers - 1), config.dropout)
         self.out = nn.Linear(config.hidden, self.outputs)
 

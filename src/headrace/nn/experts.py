@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headrace.nn.dropout import Dropout
+
 
 class MLP(nn.Module):
     """Linear, ReLU, dropout for each width: (B, D) -> (B, widths[-1])."""
@@ -19,7 +21,7 @@ class MLP(nn.Module):
         super().__init__()
         ends = [width, *widths]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(ends))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.width = ends[-1]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +43,7 @@ class Experts(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
             nn.init.uniform_(bias, -bound, bound)
         self.experts = experts
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         h: Tensor = self.dropout(F.relu(self.first(x))).unflatten(-1, (self.experts, -1))  # (B, E, H)

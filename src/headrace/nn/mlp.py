@@ -16,6 +16,16 @@ def mlp(inputs: int, hidden: Sequence[int], outputs: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(hidden[-1] if hidden else inputs, outputs))
 
 
+def linear(layer: nn.Linear, *parts: Tensor) -> Tensor:
+    """`layer` of the parts side by side, each (..., its width), without the copy that `torch.cat` makes of them."""
+    first, *others = parts
+    weight, *weights = torch.split(layer.weight, [p.shape[-1] for p in parts], dim=1)
+    out = F.linear(first, weight, layer.bias)
+    for part, weight in zip(others, weights, strict=True):
+        out = out + F.linear(part, weight)
+    return out
+
+
 class Tanh(nn.Module):
     """A network of a state and a second input, its outputs between -bound and bound.
 

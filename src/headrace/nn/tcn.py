@@ -6,6 +6,8 @@ Printed in the MTORL paper as h_{t - d - i}; the dilated index is t - d * i.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headrace.nn.dropout import Dropout
+
 
 class CausalConv(nn.Module):
     """One dilated causal convolution over steps: (B, T, D) -> (B, T, D)."""
@@ -27,7 +29,7 @@ class TCN(nn.Module):
         super().__init__()
         self.convs = nn.ModuleList(CausalConv(width, kernel, 2**i) for i in range(layers))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         keep = mask[..., None].to(x.dtype)  # (B, T, 1)

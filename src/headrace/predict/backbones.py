@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
 from headrace.nn.experts import CGC, MLP, Experts, Gate
 from headrace.predict.features import Features
@@ -80,7 +81,7 @@ class Network(nn.Module):
         copies = K if backbone == "single" else 1
         embeds = [inputs(sizes, features) for _ in range(copies)]
         self.inputs = nn.ModuleList(embeds)
-        self.dropped = nn.Dropout(sizes.input_dropout)
+        self.dropped = Dropout(sizes.input_dropout)
         D, out = embeds[0].width, sizes.bottom[-1]
         self.body = nn.ModuleList()
         self.gates = nn.ModuleList()

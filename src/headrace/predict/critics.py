@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from headrace.learn.checkpoint import State, join, part
 from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.learn.updates import soft_update, td_target
+from headrace.nn.dropout import Dropout
 from headrace.nn.experts import MLP
 from headrace.predict.backbones import Sizes, Tower, inputs
 from headrace.predict.features import Features
@@ -40,7 +41,7 @@ class Critic(nn.Module):
         self.read_state = nn.Linear(self.inputs.width, first)
         self.embed_action = nn.Linear(1, first)  # the 1 x 128 layer of section 3.2
         self.read_action = nn.Linear(first, first, bias=False)  # beside the features: one layer on both, in two parts
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         self.bottom = MLP(first, [second], sizes.dropout)
         self.towers = nn.ModuleList(Tower(second, sizes) for _ in features.tasks)
         self.output = output

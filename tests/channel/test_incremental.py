@@ -132,7 +132,7 @@ def test_new_ids_change_nothing_before_anything_is_learnt_of_them(
 def test_a_new_id_is_told_from_the_unknown_one_once_it_was_learnt(
     logs: tuple[Journeys, Journeys], parent: Run, tmp_path: Path
 ):
-    _, run, _ = gone_on(parent, logs[1], tmp_path / "run", learning_rate=0.01, forget=9.0, pull=0.0, epochs=3)
+    _, run, _ = gone_on(parent, logs[1], tmp_path / "run", learning_rate=0.02, forget=9.0, pull=0.0, epochs=8)
     weights = run.read_weights("model.safetensors")
     assert run.read_json("stream.json")["share"] > 0
     rows = next(w for name, w in weights.items() if name.startswith("inputs.tables.1"))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from headrace.errors import UserError
@@ -22,6 +22,8 @@ def test_weights_of_a_box_come_back_as_the_action_that_made_them(action: list[fl
 
 
 @given(points)
+@example([-1.0, -1.0, -1.0])  # a sum of nothing
+@example([0.0, 0.0, 0.0])  # no direction
 def test_unit_weights_have_norm_one_and_simplex_weights_add_up_to_one(action: list[float]):
     assert np.isclose(np.linalg.norm(Actions(LOW, HIGH, "unit").weights([action])), 1.0)
     on_simplex = Actions(LOW, HIGH, "simplex").weights([action])

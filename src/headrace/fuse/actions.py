@@ -48,9 +48,9 @@ class Actions:
         if self.form == "box":
             return np.asarray(low + (a + 1) / 2 * (high - low))
         if self.form == "unit":
-            return _over(a, np.linalg.norm(a, axis=-1, keepdims=True))
+            return _over(a, np.linalg.norm(a, axis=-1, keepdims=True), self.size**-0.5)
         shares = (a + 1) / 2
-        return _over(shares, shares.sum(axis=-1, keepdims=True))
+        return _over(shares, shares.sum(axis=-1, keepdims=True), 1 / self.size)
 
     def scaled(self, weights: Any) -> Floats:
         """(n, K) the action in [-1, 1]^K that stands for logged weights; raises UserError where none does."""
@@ -61,7 +61,7 @@ class Actions:
             low, high = np.array(self.low), np.array(self.high)
             return np.asarray(np.clip(2 * (w - low) / (high - low) - 1, -1.0, 1.0))
         if self.form == "unit":
-            return _over(w, np.linalg.norm(w, axis=-1, keepdims=True))
+            return _over(w, np.linalg.norm(w, axis=-1, keepdims=True), self.size**-0.5)
         if (w < -LEAST).any() or (np.abs(w.sum(axis=-1) - 1) > 1e-6).any():
             raise UserError(
                 "actions: logged weights below 0, or that do not add up to 1; the form simplex needs a log of a "
@@ -70,7 +70,6 @@ class Actions:
         return np.asarray(2 * w - 1)
 
 
-def _over(values: Floats, size: Floats) -> Floats:
-    """values / size; equal values where the size is next to nothing, which is no direction."""
-    even = np.full(values.shape[-1], 1.0) / np.sqrt(values.shape[-1])
+def _over(values: Floats, size: Floats, even: float) -> Floats:
+    """values / size; `even` in each place where the size is next to nothing, which is no direction."""
     return np.where(size > LEAST, values / np.maximum(size, LEAST), even)

@@ -38,7 +38,7 @@ def test_nothing_is_dropped_outside_training_or_at_zero():
     x = torch.randn(50, 3)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
-    with pytest.raises(ValueError, match="dropout 1.0"):
+    with pytest.raises(ValueError, match=r"dropout 1\.0"):
         Dropout(1.0)
 
 

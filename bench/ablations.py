@@ -1,11 +1,12 @@
 """What each part of MTORL is worth: one part changed at a time, everything else as in the default.
 
     python bench/ablations.py [--data FOLDER] [--samples criteo kuairand] [--seeds 0 1 2 3 4] [--part validation]
-                              [--only NAME ...] [--set key=value ...]
+                              [--only NAME ...] [--set key=value ...] [--keep runs/ablations]
 
 Each sample leaves docs/tables/ablations-SAMPLE.{json,md}: log loss of every variant, and its paired difference to the
 default on the same steps (loss of each step averaged over seeds, users resampled). Choices are read from the
-validation part; `--part test` is for a table that nothing is chosen from.
+validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run that
+was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
 
 In the records `setting` holds what was changed; `against` is the default.
 
@@ -14,13 +15,14 @@ n labelled steps, S seeds.
 
 import argparse
 import dataclasses
+import itertools
 import json
-import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from made_by import made_by
@@ -31,11 +33,13 @@ from headrace.channel.scoring import outcome, wanted
 from headrace.cli.settings import configure
 from headrace.evaluate.metrics import Predicted, losses
 from headrace.evaluate.results import Record, Source, save
-from headrace.evaluate.targets import Target, steps_of
+from headrace.evaluate.targets import Given, Target, steps_of
 from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Floats
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import view
+from headrace.learn.durable import replace_text
+from headrace.learn.provenance import environment
 from headrace.report.numbers import show
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -80,6 +84,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(VARIANTS), default=list(VARIANTS), help="beside the default")
     parser.add_argument("--set", nargs="+", default=[], help="changes of every variant, the default included")
     parser.add_argument("--out", type=Path, default=TABLES)
+    parser.add_argument("--keep", type=Path, default=Path("runs/ablations"), help="the folder of what was predicted")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(["default", *given.only]))
@@ -91,29 +96,17 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
     """Fit every variant on every seed (the split is that of seed 0), and compare each with the default."""
     schema, file = SAMPLES[sample]
     base = dataclasses.asdict(configure("mtorl", MTORLConfig, PRESETS, "default", given.set))
-    found: dict[str, dict[Target, list[Predicted]]] = {}
-    started, fits = time.perf_counter(), 0
+    found: dict[str, dict[Target, list[Predicted]]] = {name: {} for name in names}
+    seconds = 0.0
     with tempfile.TemporaryDirectory() as scratch:
         journeys = prepare(given.data / file, schema, Path(scratch) / "journeys")
-        split = journeys.split("honest", 0)
-        for name in names:
-            for seed in given.seeds:
-                config = MTORLConfig(**(base | VARIANTS[name] | {"seed": seed}))
-                method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
-                shutil.rmtree(Path(scratch) / "run")
-                predictions = method.predict(journeys, view(journeys, split, given.part, method.length, cut="exact"))
-                for target in wanted(method, journeys):
-                    if target.kind(journeys) == "continuous":
-                        continue
-                    kept = target.known(journeys, predictions.rows)
-                    values = outcome(predictions, target, journeys, kept)
-                    found.setdefault(name, {}).setdefault(target, []).append(
-                        Predicted(values, rows=predictions.rows[kept])
-                    )
-                fits += 1
-                print(
-                    f"{sample} {name} seed {seed}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True
-                )
+        for seed, name in itertools.product(given.seeds, names):
+            config = MTORLConfig(**(base | VARIANTS[name] | {"seed": seed}))
+            fit = kept(given.keep / sample / given.part / f"{name.replace(' ', '-')}-{seed}", journeys, config, given)
+            seconds += fit.seconds
+            for target, predicted in fit.predicted.items():
+                found[name].setdefault(target, []).append(predicted)
+            print(f"{sample} {name} seed {seed}: {fit.seconds:.0f} s", file=sys.stderr, flush=True)
         records, lines = compared(journeys, found, Source(journeys.schema.name, "honest", given.part))
     save(records, given.out / f"ablations-{sample}.json")
     seeds = " ".join(map(str, given.seeds))
@@ -124,10 +117,43 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
         "",
         f"Log loss; under it the paired difference to the default, 95 % interval over users of the {given.part} part "
         f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. {told} "
-        f"{fits} fits, {time.perf_counter() - started:.0f} s.",
+        f"{len(given.seeds) * len(names)} fits, {seconds:.0f} s.",
     ]
     (given.out / f"ablations-{sample}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(json.dumps({"table": f"ablations-{sample}", "fits": fits, "seconds": time.perf_counter() - started}))
+    print(json.dumps({"table": f"ablations-{sample}", "seconds": round(seconds)}))
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    predicted: dict[Target, Predicted]
+    seconds: float
+
+
+def kept(path: Path, journeys: Journeys, config: MTORLConfig, given: argparse.Namespace) -> Fit:
+    """What a fit of the config predicts: read where this commit has left it, else fitted and left there."""
+    told = {"commit": environment()["commit"], "config": dataclasses.asdict(config), "data": journeys.fingerprint}
+    if not (path.with_suffix(".json").is_file() and json.loads(path.with_suffix(".json").read_text())["told"] == told):
+        begun = time.perf_counter()
+        split = journeys.split("honest", 0)
+        with tempfile.TemporaryDirectory() as scratch:
+            method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
+        predictions = method.predict(journeys, view(journeys, split, given.part, method.length, cut="exact"))
+        arrays: dict[str, Any] = {}
+        for target in (t for t in wanted(method, journeys) if t.kind(journeys) != "continuous"):
+            known = target.known(journeys, predictions.rows)
+            arrays[f"{target.name}/{target.given}/values"] = outcome(predictions, target, journeys, known)
+            arrays[f"{target.name}/{target.given}/rows"] = predictions.rows[known]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path.with_suffix(".npz"), **arrays)
+        seconds = time.perf_counter() - begun
+        replace_text(path.with_suffix(".json"), json.dumps({"told": told, "seconds": round(seconds, 1)}) + "\n")
+    predicted = {}
+    with np.load(path.with_suffix(".npz")) as held:
+        for key in (key for key in held.files if key.endswith("/values")):
+            name, conditioning, _ = key.split("/")
+            target = Target(name, cast(Given, conditioning))
+            predicted[target] = Predicted(held[key], rows=held[f"{name}/{conditioning}/rows"])
+    return Fit(predicted, json.loads(path.with_suffix(".json").read_text())["seconds"])
 
 
 def compared(

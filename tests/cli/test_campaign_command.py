@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from commands import ENVIRONMENT, Told, bytes_of, command, whole
 
@@ -16,6 +17,7 @@ from headrace.campaign.contestants import PLAIN
 from headrace.campaign.procedure import run_campaign
 from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
 from headrace.report.page import write_page
 from headrace.simulate.scenario import Scenario
 
@@ -104,6 +106,7 @@ def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, 
         ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
         ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
         ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),
+        ((demo, *SPEND, "--refit", 0, "--out", tmp_path / "a"), "refit_every = 0"),
         ((tmp_path / "none", *SPEND, "--out", tmp_path / "a"), "not a run"),
         ((demo, *SPEND, "--hold-out", 0.3, "--out", spent, "--resume"), "cannot resume"),
     ):
@@ -118,3 +121,14 @@ def test_the_papers_preset_spends_within_the_same_budget(demo: Path, tmp_path: P
     account = json.loads((out / "campaign.json").read_text())
     assert account["allocator"] == "top-users" and account["audit"]["sound"]
     assert sum(r["spent"] for r in account["rounds"]) <= 20_000_000
+
+
+def test_the_run_is_trained_on_by_what_the_campaign_sees(demo: Path, tmp_path: Path, told: Told) -> None:
+    out = tmp_path / "refitted"
+    assert told("campaign", demo, *SPEND, "--refit", 6, "--out", out)[0] == 0
+    begun = np.min(Journeys(out / "journeys").time)
+    assert begun > np.max(Journeys(Path(Run.open(demo).manifest["provenance"]["data"])).time)
+    refits = sorted((out / "refits").iterdir())
+    assert [int(folder.name) for folder in refits] == [6 * k for k in range(1, 1 + len(refits))] and refits
+    trained = [folder / "run" for folder in refits if (folder / "run" / "manifest.json").is_file()]
+    assert trained and Run.open(trained[-1]).read_weights("model.safetensors")

@@ -41,6 +41,9 @@ class Campaign:
     correct: Annotated[bool, QUIET] = True
     """Correct the predictions by the propensities of the run's log (preset default); --no-correct: take them as they
     are."""
+    refit: Annotated[int | None, QUIET] = None
+    """Train the run on by what the campaign has seen, every so many rounds; the world then begins the day after the
+    run's log ends. A run of mtorl."""
     score: str = "gain"
     """gain | increment: select by the predicted gain, or by that above no advert, where the log holds such steps"""
     alpha: Annotated[float, QUIET] = 0.5
@@ -60,10 +63,11 @@ class Campaign:
         from headrace.campaign.contestants import PLAIN
         from headrace.campaign.money import MICROS, to_micros
         from headrace.campaign.procedure import run_campaign
+        from headrace.campaign.refit import GoingOn
         from headrace.campaign.rounds import Record
         from headrace.campaign.world_market import TrueRates, WorldMarket
         from headrace.cli.console import err, out, progress
-        from headrace.cli.contest import refuse_own_users, spender
+        from headrace.cli.contest import after_the_log, refuse_own_users, spender
         from headrace.cli.settings import refuse_run
         from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
@@ -84,6 +88,8 @@ class Campaign:
         task_of(scenario, "ads")
         method, sealed = fitted(self.run, scenario)
         refuse_own_users(self.run, [self.seed])
+        if self.refit is not None:
+            scenario = after_the_log(self.run, scenario)
         steps, statistics = history(method)
         daily = None if self.daily is None else to_micros(self.daily, "daily")
         limits: dict[str, Any] = {
@@ -91,6 +97,7 @@ class Campaign:
             "daily": daily,
             "cap_per_day": self.cap,
             "rounds": self.rounds,
+            "refit_every": self.refit,
         }
         limits |= {} if self.rescore is None else {"rescore": self.rescore}
         predictor, initial, told = spender(self, method, scenario)
@@ -124,7 +131,8 @@ class Campaign:
                 tell(f"{place}: {spent / MICROS:,.2f} {currency}, {value:,.4g} {gain}", spent, config.budget)
 
             allocator = PRESET_ALLOCATORS[self.preset]
-            result = run_campaign(ours, predictor, allocator, config, folder.path, progress=show)
+            refit = None if self.refit is None else GoingOn(Run.open(self.run))
+            result = run_campaign(ours, predictor, allocator, config, folder.path, refit, show)
             tell("full information")
             alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day")}
             known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")

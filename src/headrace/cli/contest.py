@@ -1,8 +1,12 @@
 """What a comparison of campaigns is made of: a log and a run, simulated and trained where none is given."""
 
+import dataclasses
+import datetime
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from headrace.campaign.allocation import no_ad_channel
 from headrace.campaign.contestants import Material
@@ -79,6 +83,19 @@ def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:
             f"--seed {own}: the log that {path} learnt from is of the same users and luck, so the figures would "
             "flatter it; choose another --seed"
         )
+
+
+def after_the_log(path: Path, scenario: Scenario) -> Scenario:
+    """The scenario from the day after the last of the log that a run learnt from; UserError where the run cannot be
+    trained on in it."""
+    run = open_run(path)
+    if run.config["method"] != "mtorl":
+        raise UserError(f"{path}: a run of {run.config['method']}; --refit trains on a run of mtorl")
+    journeys = own_journeys(run)
+    if journeys is None or journeys.time is None:
+        raise UserError(f"{path}: its log is gone, and --refit rehearses it; train again, or leave --refit out")
+    last = datetime.datetime.fromtimestamp(float(np.max(journeys.time)) / 1000, datetime.UTC).date()
+    return dataclasses.replace(scenario, start=(last + datetime.timedelta(days=1)).isoformat())
 
 
 def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:

@@ -24,7 +24,7 @@ PARTS = (
     ["paper.py"],
     ["sweeps.py"],
     ["incremental.py"],
-    ["channel_d3rlpy.py"],
+    ["channel_d3rlpy.py", "--out", "docs/tables/channel-d3rlpy.md"],
     ["ope_coverage.py", "--out", "docs/tables/ope-coverage.md"],
     ["ope_ranking.py", "--out", "docs/tables/ope-ranking.md"],
     ["ope_obp.py", "../shared/data/open_bandit_small", "--out", "docs/tables/ope-obp.md"],

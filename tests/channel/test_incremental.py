@@ -14,9 +14,9 @@ from headrace.channel.methods import load
 from headrace.channel.mtorl import MTORL, PRESETS, Learner, MTORLConfig
 from headrace.errors import UserError
 from headrace.journeys.onward import PAST, onward, rehearsing
+from headrace.journeys.scales import BLANK, FIRST, UNKNOWN, Vocabulary
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys, JourneysWriter
-from headrace.journeys.transforms import BLANK, FIRST, UNKNOWN, Vocabulary
 from headrace.journeys.views import known_for_training, view
 from headrace.learn.run import Run
 from headrace.simulate.log import simulate

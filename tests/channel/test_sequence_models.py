@@ -12,7 +12,8 @@ from channel_logs import small_log
 from headrace.channel import gru4rec, sasrec
 from headrace.channel.base import tensors
 from headrace.errors import UserError
-from headrace.journeys.transforms import FIRST, Transforms
+from headrace.journeys.scales import FIRST
+from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import histories
 
 

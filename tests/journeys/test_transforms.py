@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from journey_logs import CLOCKED, CLOCKLESS, columns_of, random_log, statistics_of, write
 
 from headrace.errors import UserError
+from headrace.journeys.scales import BLANK, FIRST, PADDING, UNKNOWN, Scale, Vocabulary, squeeze
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.seams import History
 from headrace.journeys.statistics import Statistic
-from headrace.journeys.transforms import BLANK, FIRST, PADDING, UNKNOWN, Scale, Transforms, Vocabulary, squeeze
+from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import View
 
 MANY = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

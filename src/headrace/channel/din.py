@@ -34,10 +34,11 @@ from headrace.channel.heads import CONDITIONS, reward_loss, targets
 from headrace.channel.mtorl import MTORL
 from headrace.channel.mtorl import Network as EncoderNetwork
 from headrace.errors import UserError
+from headrace.journeys.scales import FIRST, UNKNOWN
 from headrace.journeys.seams import History
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import FIRST, UNKNOWN, Categories, Transforms
+from headrace.journeys.transforms import Categories, Transforms
 from headrace.journeys.views import Batch, View
 from headrace.learn.loop import LoopConfig, fit_stage
 from headrace.learn.run import Run

@@ -36,11 +36,12 @@ from headrace.channel import base
 from headrace.channel.base import FitConfig, NetworkMethod, tensors
 from headrace.channel.columns import groups
 from headrace.errors import UserError
+from headrace.journeys.scales import FIRST
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
-from headrace.journeys.transforms import FIRST, Transforms
+from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import WHOLE, Batch, View
 from headrace.learn.space import Range, Space
 from headrace.nn.attention import CausalAttention

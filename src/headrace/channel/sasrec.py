@@ -31,7 +31,8 @@ from headrace.channel.supervised import (
     targets_of,
 )
 from headrace.errors import UserError
-from headrace.journeys.transforms import FIRST, Transforms
+from headrace.journeys.scales import FIRST
+from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import WHOLE
 from headrace.learn.space import Space
 from headrace.nn.attention import CausalAttention

@@ -9,9 +9,8 @@ B journeys, T steps, M channels, C category columns, F number columns.
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from headrace.errors import UserError
+from headrace.journeys.scales import BLANK, FIRST, PADDING, UNKNOWN, Scale, Vocabulary, squeeze
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Floats, History, Integers
 from headrace.journeys.statistics import GAP, Statistic, default_statistics, gain_values, step_values
@@ -28,9 +28,7 @@ from headrace.journeys.views import Batch
 
 Categories = Literal["embedded", "numbers", "both"]  # how categories that are stored as numbers are read
 
-PADDING, UNKNOWN, BLANK, FIRST = 0, 1, 2, 3
 PIECE = 100_000  # steps that are read at once
-LARGEST = 1e150  # larger numbers count as this in a mean, so that its spread is finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,74 +38,6 @@ class Encoded:
     ids: NDArray[np.int64]  # (B, T, C)
     numbers: NDArray[np.float32]  # (B, T, F)
     mask: NDArray[np.bool_]  # (B, T)
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Raw values to ids. Strings are kept as strings, so that another log's codes find the same ids."""
-
-    values: tuple[Any, ...]  # sorted; behind them those that joined later
-    grown: int = 0  # how many joined after the first fit
-    _tables: dict[str, Any] = field(default_factory=dict, init=False, compare=False, repr=False)
-
-    @property
-    def size(self) -> int:
-        return FIRST + len(self.values)
-
-    def encode(self, raw: Array, strings: Sequence[str] | None) -> Integers:
-        """Ids of raw values; `strings` says what codes stand for where the column holds codes."""
-        if not self.values:
-            return np.where(_missing(raw), BLANK, UNKNOWN)
-        if isinstance(self.values[0], str) != (strings is not None):
-            raise UserError(
-                "a column holds text here and held numbers in training, or the reverse; "
-                "prepare the log with the schema of the run"
-            )
-        if strings is not None:
-            return self._of_codes(strings)[raw]
-        order, known = self._known
-        at = np.minimum(np.searchsorted(known, raw), len(known) - 1)
-        ids = np.where(known[at] == raw, FIRST + order[at], UNKNOWN)
-        return np.where(_missing(raw) & (known[at] != raw), BLANK, ids)
-
-    def extend(self, seen: "Vocabulary") -> "Vocabulary":
-        """The same ids, and behind them new ones for what was `seen` and had none."""
-        new = sorted(set(seen.values) - set(self.values))
-        return Vocabulary((*self.values, *new), self.grown + len(new))
-
-    @cached_property
-    def _known(self) -> tuple[Array, Array]:
-        """The places of the values in ascending order, and the values so."""
-        values = np.asarray(self.values)
-        order = np.argsort(values, kind="stable")
-        return order, values[order]
-
-    def _of_codes(self, strings: Sequence[str]) -> Integers:
-        """(codes + 1,) the id of each code; the last entry is that of code -1: blank. Made once for each log."""
-        if self._tables.get("strings") is not strings:
-            place = {value: FIRST + i for i, value in enumerate(self.values)}
-            table = np.array([*(place.get(s, UNKNOWN) for s in strings), BLANK], dtype=np.int64)
-            self._tables.update(strings=strings, table=table)
-        return np.asarray(self._tables["table"])
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Mean and spread of a number in training."""
-
-    mean: float
-    std: float
-
-    def encode(self, raw: Array) -> Floats:
-        """(..., 2): the standardised value (0 where missing) and the flag that it was there."""
-        there = ~np.isnan(raw)
-        z = np.where(there, self.standardise(raw), 0.0)
-        return np.stack([z, there.astype(np.float64)], axis=-1)
-
-    def standardise(self, raw: Array) -> Floats:
-        """Standard deviations from the mean, far ones squeezed."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return squeeze(np.clip((raw - self.mean) / self.std, -LARGEST, LARGEST))
 
 
 def stored_as_numbers(journeys: Journeys) -> list[str]:
@@ -175,23 +105,23 @@ class Transforms:
             as_ids = f.kind == "categorical" and (categories != "numbers" or strings is not None)
             if as_ids:
                 raw = (step_values(journeys, f.name, piece) for piece in pieces)
-                vocabularies[f.name] = _vocabulary(raw, strings, min_count)
+                vocabularies[f.name] = Vocabulary.of(raw, strings, min_count)
             if not as_ids or (categories == "both" and strings is None):
-                scales[f.name] = _scale(step_values(journeys, f.name, piece) for piece in pieces)
+                scales[f.name] = Scale.of(step_values(journeys, f.name, piece) for piece in pieces)
         means: dict[str, float] = {}
         classes: dict[str, int] = {}
         for g in schema.gains:
-            means[g.name] = _scale(gain(g.name)).mean
+            means[g.name] = Scale.of(gain(g.name)).mean
             if g.kind == "continuous":
-                scales[g.name] = _scale(gain(g.name))
+                scales[g.name] = Scale.of(gain(g.name))
             if g.kind == "classes":
                 classes[g.name] = 1 + max((int(np.nanmax(values, initial=0.0)) for values in gain(g.name)), default=0)
         if schema.cost:
-            scales["cost"] = _scale(cost())
+            scales["cost"] = Scale.of(cost())
         gap_unit = 1.0
         if journeys.time is not None and schema.user is not None:
-            gap_unit = math.exp(_scale(np.log(g) for g in _gaps(journeys, rows)).mean)
-            scales[GAP] = _scale(np.log1p(g / gap_unit) for g in _gaps(journeys, rows))
+            gap_unit = math.exp(Scale.of(np.log(g) for g in _gaps(journeys, rows)).mean)
+            scales[GAP] = Scale.of(np.log1p(g / gap_unit) for g in _gaps(journeys, rows))
         if reward_weights is None:
             reward_weights = {g.name: 1.0 for g in [g for g in schema.gains if g.known != "never"][:1]}
         low, high = np.inf, -np.inf
@@ -233,7 +163,7 @@ class Transforms:
             strings = journeys.categories.get(f"{level}/{name}")
             known.encode(np.zeros(0, dtype=np.int64), strings)  # raises for text where numbers were, or the reverse
             pieces = (step_values(journeys, name, rows[k : k + PIECE]) for k in range(0, len(rows), PIECE))
-            vocabularies[name] = known.extend(_vocabulary(pieces, strings, self.min_count))
+            vocabularies[name] = known.extend(Vocabulary.of(pieces, strings, self.min_count))
         return replace(self, vocabularies=vocabularies)
 
     @property
@@ -470,44 +400,6 @@ def _assemble(ids: list[Integers], numbers: list[Floats], mask: NDArray[np.bool_
 def _reward(gains: dict[str, Array], weights: dict[str, float]) -> Floats:
     """The weighted sum of gains, NaN where one is missing."""
     return np.asarray(sum(w * np.asarray(gains[g], dtype=np.float64) for g, w in weights.items()), dtype=np.float64)
-
-
-def squeeze(z: Floats) -> Floats:
-    """sign(z) log(1 + |z|): nearly z about 0, and far values kept in order without drowning the rest."""
-    return np.asarray(np.sign(z) * np.log1p(np.abs(z)))
-
-
-def _missing(raw: Array) -> NDArray[np.bool_]:
-    return np.asarray(np.isnan(raw) if raw.dtype.kind == "f" else raw < 0)
-
-
-def _vocabulary(raw: Iterator[Array], strings: list[str] | None, min_count: int) -> Vocabulary:
-    """The values of a column, given in pieces, that stand there `min_count` times or more."""
-    found = [np.unique(piece, return_counts=True) for piece in raw]
-    seen = np.concatenate([values for values, _ in found]) if found else np.zeros(0)
-    values, where = np.unique(seen, return_inverse=True)
-    counts = np.bincount(where, np.concatenate([counts for _, counts in found]) if found else None, len(values))
-    values = values[counts >= min_count]
-    if strings is not None:
-        return Vocabulary(tuple(sorted(strings[int(v)] for v in values[values >= 0])))
-    numbers = values.astype(np.float64)
-    return Vocabulary(tuple(numbers[~np.isnan(numbers)].tolist()))
-
-
-def _scale(raw: Iterator[Array]) -> Scale:
-    """Mean and spread of a column given in pieces; 0 and 1 where it has none."""
-    n, mean, squares = 0, 0.0, 0.0  # squares: the sum of squared distances from the mean
-    for piece in raw:
-        values = piece[np.isfinite(piece)].astype(np.float64)
-        values = np.clip(values, -LARGEST, LARGEST)
-        if len(values):
-            share = len(values) / (n + len(values))
-            step = float(values.mean()) - mean
-            squares += float(values.var()) * len(values) + step * step * n * share
-            mean += step * share
-            n += len(values)
-    std = math.sqrt(squares / n) if n else 0.0
-    return Scale(mean, std if std > 1e-12 else 1.0)
 
 
 def _gaps(journeys: Journeys, rows: Integers) -> Iterator[Floats]:

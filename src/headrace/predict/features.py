@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logit
 
+from headrace.journeys.scales import BLANK, FIRST, Scale, Vocabulary
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.statistics import (
     GAP,
@@ -31,7 +32,7 @@ from headrace.journeys.statistics import (
     to_floats,
 )
 from headrace.journeys.store import Array, Journeys
-from headrace.journeys.transforms import BLANK, FIRST, Scale, Transforms, Vocabulary
+from headrace.journeys.transforms import Transforms
 from headrace.predict.tasks import Task, parse
 
 Key = tuple[str, ...]

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headrace.errors import UserError
+from headrace.journeys.scales import FIRST, UNKNOWN
 from headrace.journeys.seams import Floats, History, Integers
 from headrace.journeys.statistics import GAP, SCALE, count_and_sum, gain_values, step_values
 from headrace.journeys.store import Array, Journeys
-from headrace.journeys.transforms import FIRST, UNKNOWN
 from headrace.predict.backbones import Network
 from headrace.predict.features import Features, Key, Raw
 

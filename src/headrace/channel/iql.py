@@ -132,6 +132,7 @@ class IQL(NetworkMethod[IQLConfig, Network]):
     config_type = IQLConfig
     learner = Learner
     predicts_gains = False
+    chooses_by = "policy"
 
     def new_network(self) -> Network:
         assert self.transforms is not None

@@ -198,6 +198,8 @@ class MIREC(Supervised[MIRECConfig, Network]):
     space = SPACE
     config_type = MIRECConfig
     network_type = Network
+    chooses_by = "policy"  # prices included
+    epochs_tell = False  # prices come behind the last of them
 
     def check(self, journeys: Journeys, split: Split | None = None) -> object:
         super().check(journeys, split)

@@ -181,6 +181,7 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
     config_type = RBCQConfig
     learner = Learner
     predicts_gains = False
+    epochs_tell = False  # of the imitation
 
     def __init__(self, config: RBCQConfig | None = None):
         super().__init__(config)

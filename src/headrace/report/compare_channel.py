@@ -44,7 +44,8 @@ GROUPS = {
     "reward_in_context": "What a step brings, said with its channel and context known: a diagnostic.",
     "": "What the choices bring. Imitation score: mean logged reward where the most probable channel is the logged "
     "one, else 0. Gain of the chosen: of the steps advertised at, channels as logged. Value (SNIPS): of the channels "
-    "chosen at every step, and at the chosen steps alone.",
+    "chosen at every step, and at the chosen steps alone. A gain is less s times the cost where the log has one. Q of "
+    "value-based methods counts what follows a step, too: it is not made to rank steps by their own gain.",
 }
 
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from headrace.channel.methods import method_of
 from headrace.channel.predictions import Predictions
-from headrace.channel.tuning import FitAndMeasure, space_of
+from headrace.channel.tuning import FitAndMeasure, space_of, study_of
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors
 from headrace.evaluate.metrics import Predicted
@@ -38,7 +38,7 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import view
 from headrace.learn.run import Run
-from headrace.learn.tune import Trial, TuneConfig, best_of, read_trials, tune
+from headrace.learn.tune import Trial, best_of, read_trials, tune
 
 PARTS = ("validation", "test")  # whose predictions a cell keeps
 TRIED = "action/log_loss"  # what tuning goes by: every method predicts the channel
@@ -325,7 +325,7 @@ def search(
     if "files" in run.manifest:
         return
     measure = FitAndMeasure(setting.journeys.path.resolve(), method, values, split.protocol, split.seed, TRIED)
-    tuning = TuneConfig("policy", trials, jobs, split.seed)
+    tuning = study_of(TRIED, method_of(method), trials, jobs, split.seed)
     yield from tune(measure, space_of(method, config, fixed), run, tuning)
     run.seal()
 

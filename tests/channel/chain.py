@@ -58,8 +58,8 @@ def whole(journeys: Journeys) -> Split:
     return Split("users", 0, None, {"train": mask, "validation": first, "test": mask}, fingerprint="chain")
 
 
-def optimal(cost: float = 0.0, low: float = 0.0, high: float = 1.0, tau: float = 1.0) -> np.ndarray:
-    """(10, 2) Q* by value iteration: of gain - cost, scaled as (x - low) / (high - low).
+def optimal(cost: float = 0.0, span: float = 1.0, tau: float = 1.0) -> np.ndarray:
+    """(10, 2) Q* by value iteration: of (gain - cost) / span.
 
     With tau < 1 the state is worth the expectile of two values that the log shows alike: what IQL is to find.
     """
@@ -68,7 +68,7 @@ def optimal(cost: float = 0.0, low: float = 0.0, high: float = 1.0, tau: float =
         best = tau * q.max(axis=1) + (1 - tau) * q.min(axis=1)
         for s in range(STATES):
             for a, to in ((LEFT, s - 1), (RIGHT, s + 1)):
-                reward = (ENDS.get(to, 0.0) - cost * (a == RIGHT) - low) / (high - low)
+                reward = (ENDS.get(to, 0.0) - cost * (a == RIGHT)) / span
                 q[s, a] = reward + (0.0 if to in ENDS else GAMMA * best[to])
     return q
 

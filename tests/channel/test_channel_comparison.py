@@ -94,6 +94,19 @@ def test_holm_takes_all_differences_to_the_reference_together():
     assert p_of(all_of_them, "c") > 0.05
 
 
+def test_a_difference_that_is_refused_is_no_comparison():
+    """All of two users' rewards are unknown but one's: resamples without that one leave nothing to be told."""
+    steps = Steps(np.array([0, 1]), "classes", 2, users=np.arange(2))
+    right, wrong = np.eye(2), np.eye(2)[::-1]
+    methods = {name: [Predicted(p)] for name, p in {"mtorl": right, "din": wrong}.items()}
+    made = Compared()
+    score = imitation(np.array([1.0, np.nan]))
+    add(made, SOURCE, {"": (steps, methods)}, "mtorl", 0, {"imitation_reward": score})
+    (difference,) = (r for r in made.records if r["against"] == "mtorl")
+    assert "undefined" in difference["refused"]
+    assert made.p_values == []
+
+
 def test_imitation_counts_the_reward_where_the_logged_channel_is_the_most_probable():
     steps = Steps(np.array([0, 1, 2, 0]), "classes", 3, users=np.array([0, 0, 1, 1]))
     p = np.array([[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.1, 0.2, 0.7], [0.4, 0.4, 0.2]])
@@ -135,6 +148,19 @@ def test_steps_are_chosen_by_a_threshold_of_the_validation_part_and_channels_by_
     assert chances.argmax(axis=1).tolist() == [2, 1, 0, 0] and select is None
 
 
+@pytest.mark.parametrize("name", ["mirec", "discrete-iql"])
+def test_a_method_whose_choice_is_its_policy_is_not_valued_by_another(name: str, tmp_path: Path):
+    """MIREC's gains without its prices, and IQL's Q without its policy, would choose the first channel everywhere."""
+    setting = setting_of(tmp_path)
+    rows = setting.split.rows("test")[:4]
+    gains = np.array([[0.9, 0.4, 0.1], [0.9, 0.1, 0.3], [0.9, 0.2, 0.1], [0.9, 0.1, 0.1]])
+    own: dict[str, Any] = {"values": gains} if name == "discrete-iql" else {"reward_by_channel": {"click": gains}}
+    found = Predictions(rows, np.eye(3)[[1, 2, 1, 2]], **own)
+    chances, select = chooses(cell_with(tmp_path, setting, found, found, name), Worth({"click": 1.0}), 0.5)
+    assert chances.argmax(axis=1).tolist() == [1, 2, 1, 2]
+    assert select is not None and select.tolist() == [1.0, 1.0, 0.0, 0.0]  # the channels chosen bring .4, .3, .2, .1
+
+
 def test_a_value_is_the_mean_gain_by_the_weights():
     steps = Steps(np.array([1.0, 0.0, 1.0]), "continuous", users=np.arange(3))
     assert weighted_mean(steps, Predicted(np.array([3.0, 1.5, 0.0]))).draw(np.ones((1, 3))) == pytest.approx(3 / 4.5)
@@ -161,11 +187,11 @@ def test_values_by_exact_propensities_are_those_of_the_rows_that_agree(tmp_path:
     allocations(setting, {("mtorl", 0): cell}, 0.375, "logged", "mtorl", SOURCE, made)
     of = {(r["method"], r["metric"], r["against"]): r for r in made.records if not r["setting"]}
     rows = parts["test"]
-    click = np.asarray(log.gain("click"))[rows].astype(float)
+    worth = np.asarray(log.gain("click"))[rows] - 0.5 * np.asarray(log.column("cost"))[rows]  # what all are to maximise
     agree = found["test"].action.argmax(axis=1) == np.asarray(log.channel)[rows]
-    assert of["mtorl", "value_snips", None]["value"] == pytest.approx(click[agree].mean())
-    assert of["logged", "value_snips", None]["value"] == pytest.approx(click.mean())
-    assert of["mtorl", "value_snips", "logged"]["value"] == pytest.approx(click[agree].mean() - click.mean())
+    assert of["mtorl", "value_snips", None]["value"] == pytest.approx(worth[agree].mean())
+    assert of["logged", "value_snips", None]["value"] == pytest.approx(worth.mean())
+    assert of["mtorl", "value_snips", "logged"]["value"] == pytest.approx(worth[agree].mean() - worth.mean())
     chosen = [r for r in made.records if r["setting"] == {"share": 0.375} and r["method"] == "mtorl"]
     assert {r["metric"] for r in chosen} == {"gain_of_chosen", "value_snips"}
     assert all("ranks no steps" in r["refused"] for r in chosen)

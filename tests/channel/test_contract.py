@@ -11,6 +11,7 @@ from channel_logs import by_users, columns_of, small_log
 from headrace.channel.methods import METHODS, Method, load
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
 from headrace.channel.recommend import recommend
+from headrace.channel.tuning import study_of
 from headrace.cli.fitting import foretold
 from headrace.errors import UserError
 from headrace.journeys.splits import Split
@@ -160,6 +161,28 @@ def test_the_policy_of_a_history_is_the_prediction_of_its_step(fitted: Fitted, t
     p = policy.probabilities(dataclasses.replace(history, allowed=allowed))
     assert np.allclose(p.sum(axis=1), 1) and (p[:, 1] == 0).all()
     assert (method.policy(stochastic=False).probabilities(history).max(axis=1) == 1).all()
+
+
+def test_an_epoch_tells_the_log_loss_of_the_policy_or_no_trial_is_cut_short_by_it(fitted: Fitted):
+    method, journeys, split, folder = fitted
+    labels = split.parts["validation"]
+    found = method.predict(journeys, labels)  # uncalibrated
+    chosen = np.asarray(journeys.channel)[found.rows].astype(int)
+    loss = -np.log(found.action[np.arange(len(chosen)), chosen]).mean()
+    assert method.stage is not None
+    epoch = method.stage.best_epoch
+    (told,) = (
+        line["value"]
+        for line in Run.open(folder / "run").read_metrics()
+        if (line["part"], line["metric"], line["epoch"]) == ("validation", "policy", epoch)
+    )
+    kind = METHODS[method.name]
+    if kind.epochs_tell:
+        assert told == pytest.approx(loss, abs=1e-4)
+    elif method.name != "discrete-cql":  # which has it right but for the temperature that its Q need
+        assert told != pytest.approx(loss, abs=1e-4)
+    studies = [study_of(metric, kind, 9, 1, 0) for metric in ("action/log_loss", "reward/log_loss")]
+    assert [s.prune_after for s in studies] == [4 if kind.epochs_tell else 9, 4]
 
 
 VALUED = {"width": 32, "epochs": 150, "batch_size": 8, "unknown": 0.0}

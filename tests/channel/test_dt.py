@@ -16,7 +16,7 @@ from headrace.channel.odt import Network as ODTNetwork
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys, JourneysWriter
 from headrace.journeys.transforms import Transforms
-from headrace.journeys.views import View, view
+from headrace.journeys.views import View, histories, view
 
 CLICKS = [[1, 0, 1, 1], [0, 0, 1], [1, 1]]
 
@@ -76,6 +76,8 @@ def test_known_so_far_is_the_sum_of_the_rewards_before(tmp_path: Path):
     transforms, steps = fitted_on(journeys, np.ones(9, dtype=bool))
     history = next(steps.batches(8)).history
     assert known_so_far(history, transforms).tolist() == [[0, 1, 1, 2], [0, 0, 0, 0], [0, 1, 1, 1]]
+    later = histories(journeys, np.array([2, 3, 8]), 2)  # two steps: what the one before them brought is not counted
+    assert known_so_far(later, transforms).tolist() == [[0, 0], [0, 1], [0, 1]]
 
 
 @pytest.mark.parametrize("kind", [DT, ODT])

@@ -83,7 +83,7 @@ def test_one_network_of_r_bcq_is_optimal_at_every_price_of_money(costly: Journey
     for multiplier in (0.0, 1.0, 2.0):
         method.multiplier = multiplier
         q = by_state(costly, rows, method.predict(costly, np.ones(len(rows), dtype=bool)).values)
-        assert np.abs(q - optimal(0.05 * multiplier, low, high)).max() < 2 * TOLERANCE, multiplier  # Q is up to 1.7
+        assert np.abs(q - optimal(0.05 * multiplier, high - low)).max() < 2 * TOLERANCE, multiplier  # Q is up to 1.7
         chosen[multiplier] = q.argmax(axis=1)
     assert (chosen[0.0] == RIGHT).sum() > (chosen[2.0] == RIGHT).sum()  # what is dear is done less
     history = histories(costly, rows[:50], 8)
@@ -93,6 +93,22 @@ def test_one_network_of_r_bcq_is_optimal_at_every_price_of_money(costly: Journey
     assert method.multiplier == 2.0
     with pytest.raises(UserError, match="multiplier 3, trained for 0 to 2"):
         method.policy_at(3.0)
+
+
+def test_a_journey_is_not_drawn_out_because_its_end_brings_nothing(tmp_path: Path):
+    """Where a step costs 0.2, (3) is worth 0.2 when nothing comes: walking to and fro would then pay more than leaving
+    on either side."""
+    journeys = chain_log(tmp_path / "j", 60, cost=0.2)
+    method = method_on(journeys, "r-bcq", tmp_path / "run", penalty=1.0, epochs=40)
+    low, high = method.transforms.reward_range
+    assert low == pytest.approx(-0.2)
+    everything = np.ones(journeys.n_steps, dtype=bool)
+    q = by_state(journeys, np.arange(journeys.n_steps), method.predict(journeys, everything).values)
+    best = optimal(0.2, high - low)
+    assert np.abs(q - best).max() < 2 * TOLERANCE
+    clear = np.abs(best[:, LEFT] - best[:, RIGHT]) > 2 * TOLERANCE
+    assert clear[[0, STATES - 1]].all()
+    assert q.argmax(axis=1)[clear].tolist() == best.argmax(axis=1)[clear].tolist()
 
 
 def test_ag_takes_the_best_single_policy_for_the_budget(costly: Journeys, tmp_path: Path):
@@ -105,7 +121,7 @@ def test_ag_takes_the_best_single_policy_for_the_budget(costly: Journeys, tmp_pa
     for i, multiplier in enumerate((0.0, 1.0, 2.0)):
         method.chosen = i
         q = by_state(costly, np.arange(costly.n_steps), method.predict(costly, everything).values)
-        assert np.abs(q - optimal(0.05 * multiplier, low, high)).max() < 2 * TOLERANCE, multiplier
+        assert np.abs(q - optimal(0.05 * multiplier, high - low)).max() < 2 * TOLERANCE, multiplier
         right = q.argmax(axis=1) == RIGHT
         found[i] = 0.05 * right[state].mean()
     assert method.spend == pytest.approx(list(found.values()), abs=0.006)
@@ -259,11 +275,10 @@ def test_r_bcq_learns_of_gain_less_the_multiplier_that_it_reads(costly: Journeys
     learner.multipliers = lambda journeys, device: multiplier
     constant(learner.network.out, [0.0] * 4)
     channel, gain, _ = columns(costly)
-    low, high = gain.min() - 0.05, gain.max()  # of gain - 1.0 * cost
-    assert learner.transforms.reward_range[0] == pytest.approx(low)
+    low, high = learner.transforms.reward_range  # of gain - 1.0 * cost
+    assert low == pytest.approx(gain.min() - 0.05)
     each = np.repeat(multiplier.numpy(), np.diff(np.asarray(costly.offsets)))
-    high = learner.transforms.reward_range[1]
-    reward = (gain - each * 0.05 * (channel == RIGHT) - low) / (high - low)
+    reward = (gain - each * 0.05 * (channel == RIGHT)) / (high - low)
     assert float(learner.losses(batch)["critic"].detach()) == pytest.approx(0.5 * (reward**2).mean(), rel=1e-4)
 
 
@@ -279,7 +294,7 @@ def test_ag_has_a_conservative_target_of_its_own_for_every_multiplier(costly: Jo
     low, high = learner.transforms.reward_range
     expected = 0.0
     for multiplier, values, bootstrapped in zip((0.0, 2.0), q, (2.0, 5.0), strict=True):
-        reward = (gain - multiplier * 0.05 * (channel == RIGHT) - low) / (high - low)
+        reward = (gain - multiplier * 0.05 * (channel == RIGHT)) / (high - low)
         penalty = np.log(np.exp(values).sum()) - values[channel]
         y = reward + 0.9 * bootstrapped * ~end
         expected += (0.3 * penalty.mean() + 0.5 * ((values[channel] - y) ** 2).mean()) / 2

@@ -27,11 +27,15 @@ def compared(journeys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_comparison_tells_hours_cells_and_every_figure(
     journeys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    words = ("compare", "channel", "--data", journeys, "--methods", "din", *TINY, "--seeds", "1")
-    assert run([str(w) for w in (*words, "--out", tmp_path / "c")]) == 0
+    changes = ("--set", "epochs=1", "batch_size=16", "hidden=8", "layers=1", "--seeds", "1", "--floors", "prior")
+    words = ("compare", "channel", "--data", journeys, "--methods", "din,bc", *changes)
+    assert run([str(w) for w in (*words, "--preset", "paper", "--out", tmp_path / "c")]) == 0
     told = capsys.readouterr().out
-    assert "1 fit to do, about 0 min" in told and "if nothing else runs here" in told
-    assert "1 of 1: din seed 0, " in told
+    for departed in ("no preset paper, so default: din, bc", "no field for layers=1: din"):
+        assert told.count(departed) == 2 and departed in (tmp_path / "c" / "report.html").read_text()
+    assert "hidden=8" not in told
+    assert "2 fits to do, about 0 min" in told and "if nothing else runs here" in told
+    assert "1 of 2: din seed 0, " in told
     assert "Next channel" in told and "seconds of a fit" in told
 
 

@@ -27,6 +27,7 @@ def told() -> dict[str, Any]:
         "reference": "mtorl",
         "share": 0.375,
         "tuned": 0,
+        "departures": ["no preset paper, so default: din, bc"],
         "compute": {f"{m}-{s}": {"parameters": 1234, "epochs": 3 + s} for m in ("mtorl", "din", "bc") for s in (0, 1)},
         "p_values": [
             ["action/log_loss", {}, "din", "mtorl", 0.01],
@@ -82,6 +83,7 @@ def test_the_page_tells_figures_verdicts_and_compute(compared: Path, told: dict[
     page = write_page(compared).read_text()
     assert "worse than MTORL: DIN; 1 of 2 cannot be told from MTORL" in page
     assert "DIN minus MTORL" in page and "worse, p 0.010" in page and "better, p 0.030" in page
+    assert "Not as asked for: no preset paper, so default: din, bc" in page
     assert "Quality against compute" in page and page.count("<svg") >= 4
     assert "src=" not in page and "http" not in page.replace("http://www.w3.org", "")  # it opens offline
     table = compute(compared, told)

@@ -161,6 +161,7 @@ class AG(NetworkMethod[AGConfig, Network]):
     config_type = AGConfig
     learner = Learner
     predicts_gains = False
+    epochs_tell = False  # of Q without the temperature that makes it a policy
 
     def __init__(self, config: AGConfig | None = None):
         super().__init__(config)

@@ -4,8 +4,11 @@
     value_snips             value of the channels chosen, at every step: channel-level allocation alone
     value_snips of a share  value of the channels chosen, at the steps chosen: both
 
-A method chooses the channel of its largest expected gain, or of its largest Q; one that knows neither takes its most
-probable channel and ranks no steps. The threshold of a share is fixed on the validation part. Values are
+A gain is less s times the cost (2) where the log has one: that is what value-based methods and MIREC learn of, and what
+the others can tell. A method chooses the channel of the largest expected gain, or of the largest Q; one whose choice is
+its policy the most probable: MIREC, which has prices to count, and IQL, whose Q of a channel the log never shows is no
+reason to choose it. Steps are ranked by what the chosen channel is worth, which of a Q is with what follows; a method
+that knows neither gains nor values ranks none. The threshold of a share is fixed on the validation part. Values are
 self-normalised by exact propensities (Swaminathan and Joachims 2015), and go through the gate of ope/.
 
 n rows, M channels.
@@ -18,14 +21,17 @@ import numpy as np
 
 from headrace.channel.compared import Compared, Found, add, rows_of
 from headrace.channel.comparing import Kept, Setting
+from headrace.channel.methods import method_of
+from headrace.channel.predictions import Predictions
 from headrace.channel.valuing import expected
 from headrace.evaluate.bootstrap import Metric, ratio
 from headrace.evaluate.metrics import Predicted, Steps
 from headrace.evaluate.results import Source
 from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.store import Journeys
 from headrace.ope.feedback import feedback
 from headrace.ope.intervals import groups_of
-from headrace.ope.policies import Worth, of_gains
+from headrace.ope.policies import Worth
 from headrace.ope.propensities import Propensities, propensities
 from headrace.ope.selection import threshold
 from headrace.ope.support import support
@@ -41,7 +47,7 @@ def allocations(
     """Add the records of what is allocated; `way` says where propensities come from, None: there are none."""
     journeys, rows = setting.journeys, rows_of(found)
     first = next(iter(found.values()))
-    worth = worth_of(first)
+    worth = worth_of(first, journeys)
     reward = worth.of(journeys, rows)
     there = ~np.isnan(reward)
     users = None if journeys.schema.user is None else journeys.user_of_step[rows[there]]
@@ -80,22 +86,28 @@ def allocations(
     tell(of_share, "value_snips", both)
 
 
-def worth_of(cell: Kept) -> Worth:
-    """The gains of the reward by their weights, less s times the cost where the method was to learn that."""
-    penalised = cell.config.reward_target == "penalised"
-    return Worth(cell.reward_weights, cell.penalty if penalised else 0.0)
+def worth_of(cell: Kept, journeys: Journeys) -> Worth:
+    """The gains of the reward by their weights, less s times the cost where the log has one."""
+    return Worth(cell.reward_weights, 0.0 if journeys.schema.cost is None else cell.penalty)
 
 
 def chooses(cell: Kept, worth: Worth, share: float) -> tuple[Floats, Floats | None]:
     """(n, M) the channel that a fitted method chooses at each test row, and (n,) whether it would advertise there."""
-    test = cell.part("test")
-    gains = expected(cell, test, worth)
-    if gains is None:
-        return np.eye(test.action.shape[1])[test.action.argmax(axis=1)], None
-    acts = of_gains(gains)
-    before = expected(cell, cell.part("validation"), worth)
-    assert acts.score is not None and before is not None
-    return acts.chances, threshold(before.max(axis=1), share).chances(acts.score)
+    chances, score = chosen_of(cell, cell.part("test"), worth)
+    if score is None:
+        return chances, None
+    _, before = chosen_of(cell, cell.part("validation"), worth)
+    assert before is not None
+    return chances, threshold(before, share).chances(score)
+
+
+def chosen_of(cell: Kept, found: Predictions, worth: Worth) -> tuple[Floats, Floats | None]:
+    """(n, M) the channel chosen at each predicted row, and (n,) what it is worth there; None: nobody knows."""
+    gains = expected(cell, found, worth)
+    by_policy = gains is None or method_of(cell.name).chooses_by == "policy"
+    choice = (found.action if by_policy or gains is None else gains).argmax(axis=1)
+    score = None if gains is None else gains[np.arange(len(choice)), choice]
+    return np.eye(found.action.shape[1])[choice], score
 
 
 def weight(
@@ -110,5 +122,5 @@ def weight(
 
 
 def weighted_mean(steps: Steps, predicted: Predicted) -> Metric:
-    """Mean gain over rows that count as much as `predicted` says."""
+    """Mean worth over rows that count as much as `predicted` says."""
     return ratio(predicted.values * steps.labels, predicted.values, *steps.groups)

@@ -197,6 +197,8 @@ class NetworkMethod(ABC, Generic[C, N]):
     config_type: Any
     learner: type[Learner[C, N]]
     predicts_gains = True  # False: no reward heads; the channels' `values` are what it knows, if anything
+    chooses_by: Literal["value", "policy"] = "value"  # policy: what a channel should bring alone is not its choice
+    epochs_tell = True  # False: an epoch's `policy` on validation is not the log loss that its policy will have
 
     def __init__(self, config: C | None = None):
         self.config: C = config or self.config_type()

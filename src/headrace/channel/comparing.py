@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from headrace.channel.methods import method_of
 from headrace.channel.predictions import Predictions
-from headrace.channel.tuning import FitAndMeasure, space_of
+from headrace.channel.tuning import FitAndMeasure, space_of, study_of
 from headrace.errors import UserError
 from headrace.evaluate.floors import fit_floors
 from headrace.evaluate.metrics import Predicted
@@ -38,7 +38,7 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import view
 from headrace.learn.run import Run
-from headrace.learn.tune import Trial, TuneConfig, best_of, read_trials, tune
+from headrace.learn.tune import Trial, best_of, read_trials, tune
 
 PARTS = ("validation", "test")  # whose predictions a cell keeps
 TRIED = "action/log_loss"  # what tuning goes by: every method predicts the channel
@@ -264,7 +264,7 @@ class Cost:
 
 
 def cost_of(setting: Setting, cell: Cell) -> Cost:
-    """Fit one epoch on as many users as make a few batches, then on more, and draw the line through both."""
+    """Fit a cell of one epoch on as many users as make a few batches, then on more, and draw the line through both."""
     config, journeys = cell.config, setting.journeys
     statistics = default_statistics(journeys.schema) if config.running else ()
 
@@ -277,15 +277,17 @@ def cost_of(setting: Setting, cell: Cell) -> Cost:
         small = shrunk(journeys, setting.split, min(1.0, batches * config.batch_size / max(whole, 1)))
         with tempfile.TemporaryDirectory(prefix="headrace-") as scratch:
             started = time.perf_counter()
-            run = Run.create(Path(scratch) / "run", {})
-            method_of(cell.method)(dataclasses.replace(config, epochs=1)).fit(journeys, small, run, progress=False)
-            spent = sum(run.manifest["seconds"].values())
+            there = dataclasses.replace(setting, split=small, out=Path(scratch))
+            one = cell_of(there, cell.method, cell.seed, dataclasses.replace(config, epochs=1))
+            fit_cell(there, one)
+            spent = sum(Run.open(one.folder).manifest["seconds"].values())
             found.append((pieces(small), spent, max(time.perf_counter() - started - spent, 0.0)))
-    (few, short, _), (more, long, around) = found[1:]
+    (few, short, less), (more, long, around) = found[1:]
     each = (long - short) / (more - few) if more > few and long > short else long / max(more, 1)
     once = max(long - each * more, 0.0)  # of an epoch, however short it is
     epochs = config.epochs * (once + each * whole)
     usual = epochs if config.patience is None else USUAL_SHARE * epochs
+    around += max(around - less, 0.0) / max(more - few, 1) * (whole - more)  # what is calibrated on and predicted grows
     return Cost(around + epochs, around + usual)
 
 
@@ -325,7 +327,7 @@ def search(
     if "files" in run.manifest:
         return
     measure = FitAndMeasure(setting.journeys.path.resolve(), method, values, split.protocol, split.seed, TRIED)
-    tuning = TuneConfig("policy", trials, jobs, split.seed)
+    tuning = study_of(TRIED, method_of(method), trials, jobs, split.seed)
     yield from tune(measure, space_of(method, config, fixed), run, tuning)
     run.seal()
 

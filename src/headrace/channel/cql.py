@@ -122,6 +122,7 @@ class CQL(NetworkMethod[CQLConfig, Network]):
     config_type = CQLConfig
     learner = Learner
     predicts_gains = False
+    epochs_tell = False  # of Q without the temperature that makes it a policy
 
     def new_network(self) -> Network:
         assert self.transforms is not None

@@ -202,12 +202,16 @@ def to_the_end(values: Floats, offsets: NDArray[np.int64]) -> Floats:
 
 
 def known_so_far(history: History, transforms: Transforms) -> Floats:
-    """(B, T) the rewards of earlier steps that are known at each step: each step tells the one before, if at all."""
+    """(B, T) the rewards of the steps read that are known at each step: each tells of the one before, if at all.
+
+    Where a piece begins in the middle of a journey, its first step tells of one that was not read.
+    """
     known = np.zeros(history.mask.shape)
     if transforms.reward_is_input:
         gains = {name: history.previous[name] for name in transforms.reward_weights}
         reward = transforms.reward(gains, history.previous.get("cost"))
         known = np.where(history.mask, np.nan_to_num(reward), 0.0).cumsum(axis=1)
+        known -= known[:, :1]
     return known
 
 

@@ -13,7 +13,7 @@ B journeys, T steps, M channels, n steps learnt from.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -132,6 +132,7 @@ class IQL(NetworkMethod[IQLConfig, Network]):
     config_type = IQLConfig
     learner = Learner
     predicts_gains = False
+    chooses_by: Literal["value", "policy"] = "policy"
 
     def new_network(self) -> Network:
         assert self.transforms is not None

@@ -1,7 +1,7 @@
 """The channel methods by name."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from headrace.channel.ag import AG
 from headrace.channel.bc import BC
@@ -38,6 +38,8 @@ class Method(Protocol):
     space: Space  # what tuning searches
     config_type: Any  # a frozen dataclass
     predicts_gains: bool  # False: it has no reward heads
+    chooses_by: Literal["value", "policy"]
+    epochs_tell: bool  # whether the loss `policy` of an epoch tells of the log loss of the policy
     transforms: Transforms | None
     stage: StageResult | None
 

@@ -21,7 +21,7 @@ B journeys, T steps, M channels, n labelled steps, H width of the MLP, D width o
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -198,6 +198,8 @@ class MIREC(Supervised[MIRECConfig, Network]):
     space = SPACE
     config_type = MIRECConfig
     network_type = Network
+    chooses_by: Literal["value", "policy"] = "policy"  # prices included
+    epochs_tell = False  # prices come behind the last of them
 
     def check(self, journeys: Journeys, split: Split | None = None) -> object:
         super().check(journeys, split)

@@ -17,5 +17,6 @@ class Predictions:
     reward: dict[str, Floats] = field(default_factory=dict)  # (n,) before the decision
     reward_by_channel: dict[str, Floats] = field(default_factory=dict)  # (n, M) for each candidate channel
     reward_in_context: dict[str, Floats] = field(default_factory=dict)  # (n,) given the channel and its context
-    values: Floats | None = None  # (n, M) Q: the scaled penalised reward (3) of a channel and of what follows it,
-    # discounted; minus infinity where the method rules a channel out. None: the method is not value-based
+    values: Floats | None = None  # (n, M) Q: the penalised reward of a channel and of what follows it, discounted,
+    # in the scale of (3), 0 where nothing comes; minus infinity where the method rules a channel out. None: the method
+    # is not value-based

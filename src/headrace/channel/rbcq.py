@@ -9,7 +9,7 @@ NeurIPS 2021).
     L    = 1/2 E (Q^w(s, a_logged, lambda) - y)^2 + E [-log pi_b(a_logged|s)]
 
 Q reads lambda as an input, so that the multiplier is chosen for a budget when acting (`policy_at`), not when fitting;
-at lambda = s it is worth the penalised reward (3). Acting, Q is the mean of the heads, and a channel outside A(s) is
+at lambda = s it is worth the penalised reward. Acting, Q is the mean of the heads, and a channel outside A(s) is
 minus infinity. The policy's logits are Q within A(s); a channel outside stands below them all, by how far outside it
 is, so that the log loss of a logged channel is finite.
 
@@ -181,6 +181,7 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
     config_type = RBCQConfig
     learner = Learner
     predicts_gains = False
+    epochs_tell = False  # of the imitation
 
     def __init__(self, config: RBCQConfig | None = None):
         super().__init__(config)

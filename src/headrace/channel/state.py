@@ -5,6 +5,11 @@
 The state of step t + 1 is the network's at t + 1, so a transition needs no replay: whole journeys are learnt from. The
 running statistics, bins of them included, enter by the shortcut alone, since they tell the whole past already.
 
+    r_t = (g_t - s w_t) / (max - min)      MTORL's reward (3) without the shift by its minimum
+
+Behind the end of a journey a value is 0, so a step that brings and costs nothing has to be 0 too: with (3) as printed,
+where costs make the minimum negative, it is worth a share of a gain, and whatever makes a journey longer looks good.
+
 B journeys, T steps, M channels, D width, N steps of the store, n steps learnt from.
 """
 
@@ -95,7 +100,7 @@ class Transitions:
     """The steps of a batch as transitions, (B, T) each."""
 
     channel: Tensor  # a
-    reward: Tensor  # r, scaled as (3); 0 where it is not known
+    reward: Tensor  # r; 0 where it is not known
     terminated: Tensor  # d: the last step of its journey
     learnt: Tensor  # the steps to learn from: labelled, their reward known, and what follows in the batch
     label: Tensor  # the steps whose channel counts
@@ -117,7 +122,8 @@ def transitions(batch: Batch, ends: Bools, transforms: Transforms, device: torch
     the batch it is left out: the last labelled step of a user whose later steps are held out, or of a chunk.
     """
     mask = batch.history.mask
-    reward = transforms.reward(batch.gains, batch.cost)
+    low, high = transforms.reward_range
+    reward = transforms.reward(batch.gains, batch.cost) + low / max(high - low, 1e-12)
     terminated = ends[batch.rows] & mask
     following = np.pad(mask[:, 1:], ((0, 0), (0, 1)))
     learnt = batch.label & ~np.isnan(reward) & (terminated | following)
@@ -136,8 +142,8 @@ def transitions(batch: Batch, ends: Bools, transforms: Transforms, device: torch
 
 
 def penalised(reward: Tensor, cost: Tensor | None, multiplier: Tensor, transforms: Transforms) -> Tensor:
-    """The reward as if the multiplier had stood for s in (3), in the same scale: rewards (B, T), a multiplier that
-    broadcasts against them."""
+    """The reward as if the multiplier had stood for s, in the same scale: rewards (B, T), a multiplier that broadcasts
+    against them."""
     if cost is None:
         return reward + 0 * multiplier
     low, high = transforms.reward_range

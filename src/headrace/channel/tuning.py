@@ -3,6 +3,7 @@
 The test part is not read: no view, label or statistic of the fit or of the measure is of its steps.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from headrace.evaluate.targets import PREFIX, Target
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.learn.space import Changes, Space
+from headrace.learn.tune import TuneConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,16 @@ def watched(metric: str) -> str:
     if metric not in METRICS:
         raise unknown("metric", metric, METRICS, "tuning goes by a loss")
     return WATCHED[metric.partition("/")[0]]
+
+
+def study_of(metric: str, kind: type[Method], trials: int, jobs: int, seed: int) -> TuneConfig:
+    """How a method is searched. Trials are cut short by an epoch's figure only where that tells of the metric.
+
+    It does not of the policy of value-based methods and MIREC: their trials are all fitted to the end.
+    """
+    tells = kind.epochs_tell or not metric.startswith("action/")
+    found = TuneConfig(watched(metric), trials, jobs, seed)
+    return found if tells else dataclasses.replace(found, prune_after=trials)
 
 
 def check_metric(metric: str, kind: type[Method]) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from headrace.channel import comparing
@@ -41,6 +42,9 @@ def compare_channels(flags: CompareChannel) -> None:
     config |= {"split_seed": flags.seed, "preset": flags.preset, "set": sorted(flags.set), "tune": flags.tune}
     run = Run.create(flags.out, config, resume=True, **provenance(journeys, split))
     setting = Setting(journeys, split, run.path, settings({}, journeys, split), provenance(journeys, split))
+    departed = departures(configs, flags)
+    for line in departed:
+        out.print(line)
     with run.locked():
         others = comparing.joining(setting, methods, METHODS, flags.seeds)
         configs |= {name: _config(name, flags) for name in others}
@@ -66,6 +70,7 @@ def compare_channels(flags: CompareChannel) -> None:
         save(made.records, run.path / "results.json")
         told = {"methods": list(configs), "seeds": flags.seeds, "floors": floors, "reference": reference}
         told |= {"p_values": made.p_values, "tuned": flags.tune, "share": flags.share}
+        told["departures"] = departures(configs, flags)
         told["compute"] = {f"{c.method}-{c.seed}": Run.open(c.folder).read_json("compute.json") for c in plan}
         run.write_json("comparison.json", told)
         run.write_json("audit.json", [f.to_dict() for f in findings])
@@ -116,30 +121,58 @@ def _config(name: str, flags: CompareChannel) -> Any:
     return configure(name, kind.config_type, kind.presets, preset, changes)
 
 
+def departures(methods: Iterable[str], flags: CompareChannel) -> list[str]:
+    """Where a method is not fitted as was asked for all: it has no preset of that name, or not the field of a --set.
+
+    >>> from pathlib import Path
+    >>> flags = CompareChannel(Path("j"), Path("o"), preset="paper", set=("heads=2",))
+    >>> departures(["mtorl", "bc", "dt"], flags)
+    ['no preset paper, so default: bc, dt', 'no field for heads=2: bc']
+    """
+    found = {}
+    if not flags.preset.endswith(".toml"):
+        found[f"no preset {flags.preset}, so default"] = [
+            n for n in methods if flags.preset not in method_of(n).presets
+        ]
+    for change in flags.set:
+        key = change.partition("=")[0]
+        fields = {n: {f.name for f in dataclasses.fields(method_of(n).config_type)} for n in methods}
+        found[f"no field for {change}"] = [n for n in methods if key not in fields[n]]
+    return [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
+
+
 def _tell_hours(setting: Setting, configs: dict[str, Any], flags: CompareChannel) -> None:
-    """What is left to do, and how long it should take, from a few timed batches of each method."""
-    left: dict[str, int] = {}
+    """What is left to do, and how long it should take, from a few timed batches of each method.
+
+    A trial is timed as the configuration that its search starts from, so it is said that others may take longer.
+    """
+    left: dict[str, tuple[int, int]] = {}  # trials, fits
     for name, config in configs.items():
         folder = comparing.study_folder(setting, name)
         trials = 0 if comparing.is_sealed(folder) else max(flags.tune - comparing.ended(setting, name), 0)
         cells = [comparing.cell_of(setting, name, seed, config) for seed in range(flags.seeds)]
-        left[name] = trials + sum(not cell.is_done for cell in cells)
-    count = sum(left.values())
+        left[name] = trials, sum(not cell.is_done for cell in cells)
+        if flags.tune and not trials:
+            configs = configs | {name: comparing.tuned(setting, name, config)}
+    count = sum(sum(fits) for fits in left.values())
     if not count:
         out.print("nothing is left to fit")
         return
     usual = most = 0.0
     words = []
     with progress("timing") as tell:
-        for name, fits in left.items():
-            if fits:
+        for name, (trials, fits) in left.items():
+            if trials or fits:
                 tell(name)
                 cost = comparing.cost_of(setting, comparing.cell_of(setting, name, 0, configs[name]))
-                usual, most = usual + fits * cost.usual_s, most + fits * cost.most_s
-                words.append(f"{name} {fits} x {cost.usual_s:.0f} s")
+                turns = fits + trials / flags.jobs
+                usual, most = usual + turns * cost.usual_s, most + turns * cost.most_s
+                words.append(f"{name} {trials + fits} x {cost.usual_s:.0f} s")
+    trying = any(trials for trials, _ in left.values())
     out.print(
         f"{count} fit{'s' * (count > 1)} to do, about {_duration(usual)} if nothing else runs here, "
-        f"{_duration(most)} if none stops early ({', '.join(words)})"
+        f"{_duration(most)} if none stops early ({', '.join(words)}); floors and scoring come on top"
+        + ("; trials are timed as the presets, and what they try may be many times as large" if trying else "")
     )
 
 

@@ -41,7 +41,7 @@ class Tune:
 
     def execute(self) -> None:
         from headrace.channel.methods import method_of
-        from headrace.channel.tuning import FitAndMeasure, check_metric, space_of, watched
+        from headrace.channel.tuning import FitAndMeasure, check_metric, space_of, study_of
         from headrace.cli.console import out, progress
         from headrace.cli.fitting import audited, provenance
         from headrace.cli.settings import configure, open_journeys, refuse_run
@@ -52,13 +52,13 @@ class Tune:
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
         from headrace.learn.space import propose
-        from headrace.learn.tune import TuneConfig, best_of, importances_of, read_trials, tune
+        from headrace.learn.tune import best_of, importances_of, read_trials, tune
         from headrace.report.page import write_page
         from headrace.report.tuning import print_tuning, trial_records
 
         kind = method_of(self.method)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, (*self.set, f"seed={self.seed}"))
-        tuning = TuneConfig(watched(self.metric), self.trials, self.jobs, self.seed)
+        tuning = study_of(self.metric, kind, self.trials, self.jobs, self.seed)
         check_metric(self.metric, kind)
         fixed = frozenset(change.partition("=")[0] for change in self.set)
         if self.space is None:

@@ -78,8 +78,10 @@ def compare(
             for m in whole:
                 for other in against(m, list(whole)):
                     difference = whole[m] - whole[other]
-                    records.append(record(together, m, metric, interval(difference, groups), len(steps), other))
-                    p_values[metric, m, other] = p_value(difference)
+                    found = interval(difference, groups)
+                    records.append(record(together, m, metric, found, len(steps), other))
+                    if found.refused is None:
+                        p_values[metric, m, other] = p_value(difference)
     families: dict[Hashable, dict[Pair, float]] = {}
     for key, p in p_values.items():
         families.setdefault(family(*key), {})[key] = p

@@ -44,7 +44,8 @@ GROUPS = {
     "reward_in_context": "What a step brings, said with its channel and context known: a diagnostic.",
     "": "What the choices bring. Imitation score: mean logged reward where the most probable channel is the logged "
     "one, else 0. Gain of the chosen: of the steps advertised at, channels as logged. Value (SNIPS): of the channels "
-    "chosen at every step, and at the chosen steps alone.",
+    "chosen at every step, and at the chosen steps alone. A gain is less s times the cost where the log has one. Q of "
+    "value-based methods counts what follows a step, too: it is not made to rank steps by their own gain.",
 }
 
 
@@ -59,7 +60,7 @@ def print_comparison(directory: Path, console: Console) -> None:
     for name in _groups(records):
         console.print(render.Terminal(_table(records, name, told)))
     console.print(render.Terminal(compute(directory, told)))
-    for line in verdicts(records, told):
+    for line in (*verdicts(records, told), *told.get("departures", [])):
         console.print(f"- {line}", soft_wrap=True)
 
 
@@ -83,6 +84,7 @@ def _content(directory: Path) -> dict[str, Any]:
         "title": f"{listed(learnt)} on {first['dataset']}",
         "sentence": f"{len(learnt)} methods, {told['seeds']} seeds of each on one split, protocol {first['protocol']}: "
         f"{PROTOCOLS.get(first['protocol'], '')}. {_tuning(told)}",
+        "departures": told.get("departures", []),
         "leaky": first["leaky"],
         "reference": method_words(told["reference"]),
         "verdicts": verdicts(records, told),
@@ -105,7 +107,10 @@ def _titled(metric: str) -> str:
 def _tuning(told: Mapping[str, Any]) -> str:
     if not told["tuned"]:
         return "Presets as they are, nothing tuned."
-    return f"Each method's configuration is the best of {told['tuned']} trials on the validation part."
+    return (
+        f"Each method's configuration is the best of {told['tuned']} trials on the validation part, by the log loss of "
+        "the next channel, also where it is told what its choices bring."
+    )
 
 
 def _records(directory: Path) -> list[Record]:

@@ -1,10 +1,11 @@
 """Campaigns of every method with the same budget, users and luck, in the world and in variants of it.
 
-    python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue strong-saturation]
+    python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue variants]
 
 Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
-same worlds of other users. With --work what is there is not played again. Then value against budget: ours and the
-references at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
+same worlds of other users; `variants` is one for every variant of the world that the same log could have come from, a
+few methods each. With --work what is there is not played again. Then value against budget: ours and the references at
+five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 
 import argparse
@@ -23,32 +24,30 @@ from headrace.campaign.comparing import Contest
 from headrace.campaign.money import to_micros
 from headrace.cli import run
 from headrace.cli.contest import material_of
+from headrace.evaluate.results import save
 from headrace.report import figures
 from headrace.report.compare_campaign import COLUMNS, rows, sentence, verdict
 from headrace.report.parts import read
 from headrace.report.records import load
+from headrace.simulate.calibrate import variants
 from headrace.simulate.scenario import Scenario
 
 FEW = "random,explicit,paper,trees-lp,trees-lp-corrected,uncorrected,ours,informed,full-information"
 PARTS: dict[str, dict[str, str]] = {
     "ads": {"--methods": "all", "--seeds": "5"},
     "revenue": {"--methods": FEW, "--seeds": "3", "--reward": "revenue"},
-    "strong-saturation": {"--methods": FEW, "--seeds": "3"},
+    "variants": {"--methods": FEW, "--seeds": "3"},
 }
 ALIKE = {"--budget": "120", "--users": "600", "--seed": "10", "--log-users": "3000", "--set": "epochs=8"}
 BUDGETS = (30.0, 60.0, 120.0, 240.0, 480.0)
 PLAYED = ("random", "ours", "informed", "full-information")
 
 
-def world_of(part: str, work: Path) -> str:
-    """A world's name, or the file of a variant: a quarter of the users' capacities, rates as they are."""
-    if part != "strong-saturation":
-        return "ads"
-    ads = Scenario.load("ads")
-    channels = tuple(dataclasses.replace(c, capacity=c.capacity / 4) for c in ads.ads.channels)
-    varied = dataclasses.replace(ads, name=f"ads-{part}", ads=dataclasses.replace(ads.ads, channels=channels))
-    path = work / f"{part}.toml"
-    path.write_text(tomli_w.dumps(varied.to_dict()), encoding="utf-8")
+def world_file(scenario: Scenario, name: str, work: Path) -> str:
+    """The file of a variant."""
+    slug = name.replace(" ", "-")
+    path = work / f"{slug}.toml"
+    path.write_text(tomli_w.dumps(dataclasses.replace(scenario, name=f"ads-{slug}").to_dict()), encoding="utf-8")
     return str(path)
 
 
@@ -58,6 +57,34 @@ def table(folder: Path) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
     lines += ["| " + " | ".join(f"**{c}**" if row[0] == "ours" else c for c in row) + " |" for row in rows(records)]
     return "\n".join([*lines, "", sentence(told), "", *verdict(records)])
+
+
+def compared(world: str, flags: dict[str, str], folder: Path) -> Path:
+    """The folder of a comparison, which is played unless it is there."""
+    if not (folder / "results.json").is_file():
+        words = [word for pair in flags.items() for word in pair]
+        code = run(["compare", "campaign", "--data", world, *words, "--out", str(folder)])
+        if code:
+            raise SystemExit(code)
+    return folder
+
+
+def of_variants(folders: dict[str, Path]) -> str:
+    """A row a variant: each method's increment as a share of full information's, and ours less the paper's."""
+    lines = []
+    for name, folder in folders.items():
+        found = {row[0]: row for row in rows(load(folder / "results.json"))}
+        methods = [m for m in FEW.split(",") if m != "full-information"]
+        if not lines:
+            lines += [
+                "| variant | " + " | ".join(methods) + " | ours less paper |",
+                "|---|" + "---:|" * (len(methods) + 1),
+            ]
+        share, less = COLUMNS.index("of full information"), COLUMNS.index("ours less it")
+        cells = [found[m][share] for m in methods] + [found["paper"][less]]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    told = sentence(read(next(iter(folders.values())) / "contest.json", dict))
+    return "\n".join([*lines, "", f"Increment as a share of full information's. {told}"])
 
 
 def by_budget(run_folder: Path, work: Path) -> Any:
@@ -89,21 +116,26 @@ def main() -> None:
         work = given.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
         for part in given.parts:
-            begun, folder = time.process_time(), work / part
-            seeds = {} if given.seeds is None else {"--seeds": str(given.seeds)}
-            flags = [word for pair in (ALIKE | PARTS[part] | seeds).items() for word in pair]
-            if not (folder / "results.json").is_file():
-                code = run(["compare", "campaign", "--data", world_of(part, work), *flags, "--out", str(folder)])
-                if code:
-                    raise SystemExit(code)
-            text = (
-                table(folder)
-                + "\n\n"
-                + made_by(f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items()))
-            )
+            begun, seeds = time.process_time(), {} if given.seeds is None else {"--seeds": str(given.seeds)}
+            flags = ALIKE | PARTS[part] | seeds
+            if part == "variants":
+                worlds = {n: w for n, w in variants(Scenario.load("ads")).items() if n != "as given"}
+                folders = {
+                    n: compared(world_file(w, n, work), flags, work / n.replace(" ", "-")) for n, w in worlds.items()
+                }
+                text = of_variants(folders)
+                save(
+                    [r for folder in folders.values() for r in load(folder / "results.json")],
+                    given.out / f"campaign-{part}.json",
+                )
+            else:
+                folder = compared("ads", flags, work / part)
+                text = table(folder)
+                shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")
+            command = f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items())
+            text += f"\n\n{made_by(command)}"
             text += f" {time.process_time() - begun:.0f} s of CPU.\n" if given.work is None else "\n"
             (given.out / f"campaign-{part}.md").write_text(text, encoding="utf-8")
-            shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")
             print(text, flush=True)
         if "ads" in given.parts:
             figures.save(by_budget(work / "ads" / "run", work), given.out.parent / "pictures" / "campaign-budget.svg")

@@ -103,6 +103,16 @@ def test_a_channel_that_was_never_shown_keeps_its_predictions() -> None:
     assert found.slope[1] == 1 and found.apply(np.array([[0.3, 0.7]]))[0, 1] == pytest.approx(0.7)
 
 
+def test_what_few_large_gains_say_of_a_channel_is_hardly_believed() -> None:
+    """Two channels alike, one gain of 100 among 200 adverts of the first: its level stays near that of both together.
+    With as much gain spread over all of its adverts it is believed."""
+    channel, foreseen, weight = np.repeat([0, 1], 200), np.full((400, 2), 0.25), np.ones(400)
+    rare, common = np.zeros(400), np.where(channel == 0, 0.5, 0.0)
+    rare[7] = 100.0
+    lucky, sure = (line(foreseen, came, channel, weight).observed[0] for came in (rare, common))
+    assert 0.25 < lucky < 0.3 and sure == pytest.approx(0.5, rel=0.01)
+
+
 def test_corrected_gains_never_fall_below_a_share_of_the_channels_mean() -> None:
     lines = Line(np.array([0.5]), np.array([0.2]), np.array([1.0]))
     assert lines.apply(np.array([[0.0]]))[0, 0] == pytest.approx(0.02)

@@ -5,9 +5,13 @@ then holds for them, and is too high for others. A price of money compares chann
 overrated. Where propensities are logged, exposures weighted by 1 / propensity stand for all steps alike. For each
 channel a line through the held-out exposures corrects mean and slope,
 
-    corrected = mean_w(y) + slope (predicted - mean_w(predicted)),     slope = b^ shrunk towards 1
+    corrected = level mean_w(predicted) + slope (predicted - mean_w(predicted))
 
-b^ the weighted least squares of y on the prediction, its variance the sandwich's; the slope's prior is 1 +- `SPREAD`.
+    level = mean_w(y) / mean_w(predicted), shrunk towards that of all channels together
+    slope = weighted least squares of y on the prediction, shrunk towards 1
+
+Both are shrunk by their own variance (the sandwich's): a channel's prior is +- `SPREAD` of what it is shrunk to. Clicks
+are many, and stay nearly as observed; of a few large purchases a log can hardly say which channel brought them.
 Without propensities all weights are 1: overconfidence is corrected, the policy's choice is not.
 
 n held-out exposures, M channels, N users.
@@ -24,7 +28,7 @@ from headrace.journeys.seams import Bools, Floats, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 
-SPREAD = 0.5  # sd of a slope about 1, before anything is seen
+SPREAD = 0.5  # sd of a slope about 1, and of a level about that of all channels, before anything is seen
 LEAST = 0.1  # of a channel's mean: a corrected expectation is never below
 
 
@@ -67,21 +71,35 @@ def line(predicted: Floats, observed: Floats, channel: Integers, weight: Floats)
 
     A channel that was hardly shown keeps its predictions.
     """
-    m = predicted.shape[1]
+    n, m = predicted.shape
+    own = predicted[np.arange(n), channel]
+    common = _ratio(float((weight * observed).sum()), float((weight * own).sum()))
     at, to, slope = np.zeros(m), np.zeros(m), np.ones(m)
     for c in range(m):
         shown = channel == c
-        x, y, w = predicted[shown, c], observed[shown], weight[shown]
+        x, y, w = own[shown], observed[shown], weight[shown]
         if len(y) < 2 or w.sum() == 0:
             continue
-        at[c], to[c] = np.average(x, weights=w), np.average(y, weights=w)
-        x, y = x - at[c], y - to[c]
+        at[c], mean = np.average(x, weights=w), np.average(y, weights=w)
+        level = _ratio(mean, at[c])
+        spread = float((w**2 * (y - level * x) ** 2).sum()) / w.sum() ** 2  # the variance of mean - level at
+        to[c] = at[c] * _shrunk(level, _ratio(spread, at[c] ** 2), common)
+        x, y = x - at[c], y - mean
         square = float((w * x * x).sum())
         if square > 0:
             fitted = float((w * x * y).sum()) / square
-            variance = float((w**2 * x**2 * (y - fitted * x) ** 2).sum()) / square**2
-            slope[c] = (SPREAD**2 * fitted + variance) / (SPREAD**2 + variance)
+            slope[c] = _shrunk(fitted, float((w**2 * x**2 * (y - fitted * x) ** 2).sum()) / square**2, 1.0)
     return Line(at, to, np.maximum(slope, 0.0))
+
+
+def _shrunk(value: float, variance: float, towards: float) -> float:
+    """The mean of a normal seen as `value`, its prior `towards` +- SPREAD of that."""
+    prior = (SPREAD * towards) ** 2
+    return (prior * value + variance * towards) / (prior + variance) if prior + variance > 0 else value
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else 1.0
 
 
 def held_out(journeys: Journeys, split: Split) -> Bools:

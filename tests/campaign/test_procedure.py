@@ -40,6 +40,41 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in found}
 
 
+@settings(max_examples=10, deadline=None)
+@given(
+    st.tuples(*[st.none() | st.integers(0, 5 * EUR)] * len(ADS.channels)),
+    st.sampled_from(sorted(ALLOCATORS)),
+    st.booleans(),
+)
+def test_a_channel_never_exceeds_its_pot(pots: tuple[int | None, ...], name: str, pacing: bool) -> None:
+    config = CampaignConfig(12 * EUR, pots=pots, pacing=pacing)
+    done = run_campaign(market(60, 2), CLICKS, ALLOCATORS[name], config)
+    assert done.audit.sound
+    for channel, pot in zip(ADS.channels, pots, strict=True):
+        if pot is not None:
+            balance = done.audit.balances[f"channel/{channel}"]
+            assert balance.budget == min(pot, 12 * EUR) and balance.spent <= pot and balance.reserved == 0
+
+
+def test_a_pot_binds_and_the_rest_of_the_money_goes_elsewhere(tmp_path: Path) -> None:
+    free = campaign(explore=0.0)
+    shown = np.sum([r["channels"] for r in free.rounds], axis=0)
+    most = int(np.argmax(shown))
+    pots = tuple(EUR // 2 if c == most else None for c in range(len(shown)))
+    bound = campaign(tmp_path / "c", explore=0.0, pots=pots)
+    there = np.sum([r["channels"] for r in bound.rounds], axis=0)
+    balance = bound.audit.balances[f"channel/{ADS.channels[most]}"]
+    assert 0 < there[most] < shown[most] and 0 < balance.spent <= EUR // 2
+    assert bound.spent > 0.8 * free.spent
+    assert sum(r["refused"] for r in bound.rounds) < 0.05 * there.sum()
+    again = campaign(tmp_path / "c", explore=0.0, pots=pots)  # read back
+    assert again.rounds == bound.rounds
+    closed = campaign(pots=tuple(0 if c == most else None for c in range(len(shown))))
+    assert np.sum([r["channels"] for r in closed.rounds], axis=0)[most] == 0
+    with pytest.raises(UserError, match="2 pots"):
+        campaign(pots=(1, 2))
+
+
 @settings(max_examples=12, deadline=None)
 @given(
     budget=st.integers(0, 30 * EUR),

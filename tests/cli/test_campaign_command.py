@@ -106,6 +106,8 @@ def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, 
         ((demo, *SPEND, "--daily", -1, "--out", tmp_path / "a"), "daily is -1"),
         ((demo, *SPEND, "--users", 0, "--out", tmp_path / "a"), "users is 0"),
         ((demo, *SPEND, "--price", 3, "--out", tmp_path / "a"), "in EUR already"),
+        ((demo, *SPEND, "--channel-budget", "serch=3", "--out", tmp_path / "a"), "did you mean 'search'"),
+        ((demo, *SPEND, "--channel-budget", "search", "--out", tmp_path / "a"), "CHANNEL=AMOUNT"),
         ((demo, *SPEND, "--refit", 0, "--out", tmp_path / "a"), "refit_every = 0"),
         ((tmp_path / "none", *SPEND, "--out", tmp_path / "a"), "not a run"),
         ((demo, *SPEND, "--hold-out", 0.3, "--out", spent, "--resume"), "cannot resume"),
@@ -121,6 +123,14 @@ def test_the_papers_preset_spends_within_the_same_budget(demo: Path, tmp_path: P
     account = json.loads((out / "campaign.json").read_text())
     assert account["allocator"] == "top-users" and account["audit"]["sound"]
     assert sum(r["spent"] for r in account["rounds"]) <= 20_000_000
+
+
+def test_a_channel_keeps_to_its_own_budget(demo: Path, tmp_path: Path, told: Told) -> None:
+    out = tmp_path / "pots"
+    assert told("campaign", demo, *SPEND, "--channel-budget", "email=1", "display=10%", "--out", out)[0] == 0
+    held = json.loads((out / "campaign.json").read_text())["audit"]["accounts"]
+    for name, pot in (("channel/email", 1_000_000), ("channel/display", 2_000_000)):
+        assert held[name]["spent"] <= held[name]["budget"] == pot
 
 
 def test_the_run_is_trained_on_by_what_the_campaign_sees(demo: Path, tmp_path: Path, told: Told) -> None:

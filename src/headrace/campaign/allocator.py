@@ -113,7 +113,8 @@ class TopByChannel:
             rows = np.flatnonzero(own == m)
             rows = rows[np.argsort(-order[rows], kind="stable")]
             spent = np.cumsum(scores.cost[rows, m] * forecast.weight[rows])
-            fits = int(np.searchsorted(spent, shares[m] * forecast.allowance * forecast.weight.sum(), side="right"))
+            money = shares[m] * forecast.allowance * forecast.weight.sum() if shares[m] > 0 else 0.0
+            fits = int(np.searchsorted(spent, money, side="right"))
             if fits:
                 edges[m] = order[rows[fits - 1]]
         return _ByChannel(usual, edges)

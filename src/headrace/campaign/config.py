@@ -22,6 +22,7 @@ class CampaignConfig:
     cap: int | None = None  # adverts a user, at most
     cap_per_day: int | None = None  # the same on one day
     daily: int | None = None  # micros a day, at most
+    pots: tuple[int | None, ...] | None = None  # micros a channel, at most, 0 closes it; None: no limit of its own
     pacing: bool = True  # spread the budget over the opportunities to come; False: spend as it comes
     refit_every: int | None = None  # rounds between two refits
     calibrate: bool = True  # by channel, on what adverts brought and cost so far
@@ -38,6 +39,9 @@ class CampaignConfig:
             value = getattr(self, name)
             if value is not None and value < low:
                 raise UserError(f"campaign: {name} = {value}, expected {low} or more")
+        for pot in self.pots or ():
+            if pot is not None and pot < 0:
+                raise UserError(f"campaign: pots = {self.pots}, expected 0 or more, or None")
         if self.initial is not None and not (min(self.initial) >= 0 and sum(self.initial) > 0):
             raise UserError(f"campaign: initial = {self.initial}, expected shares of the channels")
 

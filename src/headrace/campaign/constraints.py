@@ -152,7 +152,7 @@ def limits_of(wanted: Constraints, channels: tuple[str, ...], budget: int | None
         ):
             amount = getattr(of, key)
             if amount is not None:
-                size = _amount(amount, total, f"{words} of {name}", key == "floor")
+                size = amount_of(amount, total, f"{words} of {name}", key == "floor")
                 found.append(Limit(f"{words} of {name}", at, least, size))
     return found
 
@@ -202,7 +202,7 @@ def pace(prices: Floats, days: int, limit: float, even: bool) -> Integers:
     return day
 
 
-def _amount(amount: Amount, total: int, where: str, up: bool) -> int:
+def amount_of(amount: Amount, total: int, where: str, up: bool) -> int:
     """Micros, rounded down, or `up`."""
     text = str(amount).strip()
     try:

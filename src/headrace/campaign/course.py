@@ -45,6 +45,16 @@ class Course:
         self.initial /= self.initial.sum()
         self.exploration = int(config.exploration_share * config.budget)  # micros
         self.explorer = ledger.open_account("exploration", self.exploration)
+        pots = config.pots or (None,) * m
+        if len(pots) != m:
+            raise UserError(f"campaign: {len(pots)} pots, the market has {m} channels")
+        self.pots = np.array([config.budget if pot is None else min(pot, config.budget) for pot in pots])  # micros
+        self.purses = np.array(  # accounts of the ledger
+            [
+                -1 if pot is None else ledger.open_account(f"channel/{name}", min(pot, config.budget))
+                for name, pot in zip(market.channels, pots, strict=True)
+            ]
+        )
         self.held_out = market.hold_out(config.hold_out)
         self.scores = ScoreMemory(n, m)
         self.records: list[Record] = []
@@ -55,6 +65,7 @@ class Course:
         window = max(market.window_days(gain) for gain in predictor.weights)
         self.calibration = Calibration(market.days, m, window)
         self.spent = self.spent_today = self.spent_exploring = 0  # micros
+        self.spent_on = np.zeros(m, dtype=np.int64)  # micros
         self.foreseen_spend = self.real_spend = self.reserved = 0.0  # micros of exploitation rounds
         self.value = 0.0
         self.day = 0
@@ -85,7 +96,7 @@ class Course:
         )
         stage = "exploration" if exploring else "exploitation"
         self.ledger.expire(number)
-        fits: Bools = market.largest_cost <= self._left(stage)  # the channels that an exposure can be admitted on
+        fits: Bools = market.largest_cost <= self._left_on(stage)  # the channels that an exposure can be admitted on
         initial = self.initial * fits / max(float(self.initial @ fits), 1e-300)
         forecast = self._forecast(initial)  # before anything new is seen
         scored, columns = self._score(rows)
@@ -105,7 +116,8 @@ class Course:
         for cap, seen in ((config.cap, self.shown), (config.cap_per_day, self.shown_today)):
             barred = barred | (False if cap is None else seen[rows] >= cap)
         chances = np.where(barred[:, None] | ~fits, 0.0, chances)
-        factor = self._room(chances, stage)
+        chances = chances * self._pot_room(chances)
+        factor = self._room(chances, self._left(stage))
         if factor < 1:
             chances, told = factor * chances, told | {"room": factor}
         channel, propensity = market.choose(chances)
@@ -113,7 +125,7 @@ class Course:
         wanted = wanted[np.argsort(-scores.gain[wanted, channel[wanted]], kind="stable")]  # where money ends, the best
         keys = [f"{day}.{turn}.{user}" for user in rows[wanted].tolist()]
         largest = market.largest_cost[channel[wanted]]
-        admitted = self.ledger.reserve(keys, largest, self._accounts(stage, len(wanted)), number + config.expiry)
+        admitted = self.ledger.reserve(keys, largest, self._accounts(stage, channel[wanted]), number + config.expiry)
         channel[wanted[~admitted]] = NO_AD
         outcomes = market.expose(channel, propensity)
         paid = outcomes.cost[wanted[admitted]]
@@ -208,24 +220,41 @@ class Course:
             left = min(left, self.config.daily - self.spent_today)
         return min(left, self.exploration - self.spent_exploring) if stage == "exploration" else left
 
-    def _room(self, chances: Floats, stage: str) -> float:
-        """What all chances are multiplied by, so that the largest costs of those drawn fit what is left.
+    def _left_on(self, stage: str) -> Integers:
+        """(M,) micros that this round's adverts of a channel may cost together at most."""
+        return np.minimum(self._left(stage), self.pots - self.spent_on)
+
+    def _pot_room(self, chances: Floats) -> Floats:
+        """(M,) what the chances of each channel are multiplied by, so that it keeps to its pot."""
+        left = self.pots - self.spent_on
+        channels = np.flatnonzero(self.purses >= 0)
+        found = np.ones(chances.shape[1])
+        for c in channels:
+            found[c] = self._room(np.where(np.arange(len(found)) == c, chances, 0.0), int(left[c]))
+        return found
+
+    def _room(self, chances: Floats, room: int) -> float:
+        """What all chances are multiplied by, so that the largest costs of those drawn fit the `room`, micros.
 
         The ledger would refuse what does not fit, by its place in the batch; a refused choice has no propensity. With
         this factor a standard deviation of the draw fits, so refusals are few.
         """
-        largest, room = self.market.largest_cost.astype(np.float64), self._left(stage)
+        largest = self.market.largest_cost.astype(np.float64)
         mean, spread = float((chances @ largest).sum()), float((chances @ largest**2).sum()) ** 0.5
         if mean + spread <= room:
             return 1.0
         root = (-spread + (spread**2 + 4 * mean * max(room, 0)) ** 0.5) / (2 * mean)
         return float(min(root**2, 1.0))
 
-    def _accounts(self, stage: str, n: int) -> list[Integers]:
+    def _accounts(self, stage: str, channel: Integers) -> list[Integers]:
+        """Those that adverts on these channels are charged to, beside the total."""
+        n = len(channel)
         accounts = [np.full(n, self.explorer)] if stage == "exploration" else []
         if self.config.daily is not None:
             day = self.ledger.open_account(f"day/{self.market.day}", min(self.config.daily, self.config.budget))
             accounts.append(np.full(n, day))
+        if self.config.pots is not None:
+            accounts.append(self.purses[channel])
         return accounts
 
     def _note(self, rows: Integers, done: Round, outcomes: Outcomes) -> None:
@@ -243,6 +272,7 @@ class Course:
         self.charged[who] += cost
         self.calibration.add(record["day"], where, gain, cost / MICROS, self.scores.of(who))
         self.spent += record["spent"]
+        self.spent_on += np.bincount(where, cost, minlength=len(self.spent_on)).astype(np.int64)
         self.spent_today += record["spent"]
         self.spent_exploring += record["spent"] if record["stage"] == "exploration" else 0
         if record["stage"] == "exploitation":

@@ -35,6 +35,8 @@ class Campaign:
     """Spend at most this a day."""
     cap: Annotated[int | None, QUIET] = None
     """Show a user at most so many adverts a day."""
+    channel_budget: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="CHANNEL=AMOUNT ...")] = ()
+    """A channel's own pot: at most this, in money or in % of the budget; 0 closes it."""
     rescore: Annotated[str | None, QUIET] = None
     """touched | reachable: predict anew for users who were shown an advert since, or for all who are there (better,
     slower); default: reachable, of preset paper touched"""
@@ -67,7 +69,7 @@ class Campaign:
         from headrace.campaign.rounds import Record
         from headrace.campaign.world_market import TrueRates, WorldMarket
         from headrace.cli.console import err, out, progress
-        from headrace.cli.contest import after_the_log, refuse_own_users, spender
+        from headrace.cli.contest import after_the_log, pots_of, refuse_own_users, spender
         from headrace.cli.settings import refuse_run
         from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
@@ -104,7 +106,9 @@ class Campaign:
         limits |= {} if initial is None else {"initial": initial}
         if told:
             err.print(told)
-        config = CampaignConfig(to_micros(self.budget), **(PRESETS[self.preset] | limits))
+        budget = to_micros(self.budget)
+        limits |= {"pots": pots_of(self.channel_budget, scenario, budget)}
+        config = CampaignConfig(budget, **(PRESETS[self.preset] | limits))
 
         def market() -> WorldMarket:
             return WorldMarket(scenario, self.users, self.seed, self.days, steps, statistics, self.price)
@@ -134,7 +138,7 @@ class Campaign:
             refit = None if self.refit is None else GoingOn(Run.open(self.run))
             result = run_campaign(ours, predictor, allocator, config, folder.path, refit, show)
             tell("full information")
-            alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day")}
+            alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day", "pots")}
             known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
             reference = run_campaign(market(), TrueRates(predictor.weights), PRESET_ALLOCATORS["default"], known)
             tell("writing")

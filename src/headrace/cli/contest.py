@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headrace.campaign.allocation import no_ad_channel
+from headrace.campaign.constraints import amount_of, with_flags
 from headrace.campaign.contestants import Material
 from headrace.campaign.scores import Foreseeing, OverNoAd, Predictor
 from headrace.channel.methods import Method, method_of
@@ -17,7 +18,7 @@ from headrace.cli.measuring import open_run, own_journeys, own_split
 from headrace.cli.ratios import INITIAL, ratios
 from headrace.cli.settings import configure
 from headrace.cli.worlds import fitted, history
-from headrace.errors import UserError
+from headrace.errors import UserError, unknown
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.simulate.log import simulate
@@ -71,6 +72,20 @@ def spender(
         return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
     material = material_of(flags.run, scenario, flags.alpha, flags.price)
     return (material.corrected, None, None) if ours else (plain, material.initial, None)
+
+
+def pots_of(given: tuple[str, ...], scenario: Scenario, budget: int) -> tuple[int | None, ...] | None:
+    """Micros that each channel may cost at most, from CHANNEL=AMOUNT words; None where none is limited."""
+    limits = with_flags({}, "budget", given, "--channel-budget")
+    for name in limits:
+        if name not in scenario.channels:
+            raise unknown("channel", name, scenario.channels, "--channel-budget")
+    pots = {
+        name: amount_of(of.budget, budget, f"--channel-budget {name}", up=False)
+        for name, of in limits.items()
+        if of.budget is not None
+    }
+    return tuple(pots.get(name) for name in scenario.channels) if pots else None
 
 
 def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:

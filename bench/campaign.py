@@ -125,7 +125,7 @@ def main() -> None:
                 }
                 text = of_variants(folders)
                 save(
-                    [r for folder in folders.values() for r in load(folder / "results.json")],
+                    [r for folder in folders.values() for r in load(folder / "results.json") if r["seed"] is None],
                     given.out / f"campaign-{part}.json",
                 )
             else:

@@ -4,7 +4,7 @@
 
 Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
 same worlds of other users; `variants` is one for every variant of the world that the same log could have come from, a
-few methods each. With --work what is there is not played again. Then value against budget: ours and the references at
+few methods each. With --work what is there is not played again. Then value against budget: ours, rivals and the references at
 five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 
@@ -40,7 +40,7 @@ PARTS: dict[str, dict[str, str]] = {
 }
 ALIKE = {"--budget": "120", "--users": "600", "--seed": "10", "--log-users": "3000", "--set": "epochs=8"}
 BUDGETS = (30.0, 60.0, 120.0, 240.0, 480.0)
-PLAYED = ("random", "ours", "informed", "full-information")
+PLAYED = ("random", "explicit", "paper", "trees-lp-corrected", "ours", "informed", "full-information")
 
 
 def world_file(scenario: Scenario, name: str, work: Path) -> str:

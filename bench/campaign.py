@@ -4,8 +4,8 @@
 
 Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
 same worlds of other users; `variants` is one for every variant of the world that the same log could have come from, a
-few methods each. With --work what is there is not played again. Then value against budget: ours, rivals and the references at
-five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
+few methods each. With --work what is there is not played again. Then value against budget: ours, rivals and the
+references at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 
 import argparse

@@ -35,8 +35,8 @@ from headrace.simulate.scenario import Scenario
 FEW = "random,explicit,paper,trees-lp,trees-lp-corrected,uncorrected,ours,informed,full-information"
 PARTS: dict[str, dict[str, str]] = {
     "ads": {"--methods": "all", "--seeds": "5"},
-    "revenue": {"--methods": FEW, "--seeds": "3", "--reward": "revenue"},
-    "variants": {"--methods": FEW, "--seeds": "3"},
+    "revenue": {"--methods": FEW, "--seeds": "5", "--reward": "revenue"},
+    "variants": {"--methods": FEW, "--seeds": "5"},
 }
 ALIKE = {"--budget": "120", "--users": "600", "--seed": "10", "--log-users": "3000", "--set": "epochs=8"}
 BUDGETS = (30.0, 60.0, 120.0, 240.0, 480.0)

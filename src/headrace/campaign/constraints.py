@@ -122,11 +122,14 @@ def with_flags(
     channels: dict[str, ChannelLimits], key: str, given: tuple[str, ...], flag: str
 ) -> dict[str, ChannelLimits]:
     """The channels' limits with those of a repeated flag, CHANNEL=AMOUNT each, in place of the file's."""
-    found = dict(channels)
+    found, named = dict(channels), set()
     for text in given:
         name, equals, amount = text.rpartition("=")
         if not equals or not name:
             raise UserError(f"{flag} {text}: expected CHANNEL=AMOUNT, for example  {flag} search=500  or  search=30%")
+        if name in named:
+            raise UserError(f"{flag} {text}: {name} is given twice; leave one of them out")
+        named.add(name)
         found[name] = replace(found.get(name, ChannelLimits()), **{key: amount})
     return found
 

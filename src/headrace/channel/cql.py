@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from headrace.channel import base
 from headrace.channel.base import NetworkMethod, tensors
+from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
     Heads,
     ValueConfig,
@@ -56,17 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 SPACE: Space = {
     "alpha": Range(0.01, 10.0, log=True),
-    "gamma": (0.5, 0.8, 0.9, 0.95),
-    "target_rate": (0.01, 0.05, 0.2),
-    "width": (16, 32, 64, 128),
-    "tcn_layers": (1, 2, 3),
-    "dropout": (0.0, 0.1, 0.2, 0.5),
-    "unknown": (0.1, 0.3, 0.5),
-    "length": (10, 20, 50, None),
-    "epochs": (10, 20, 40),
-    "batch_size": (16, 32, 64, 128),
-    "learning_rate": Range(5e-4, 1e-2, log=True),
-    "weight_decay": (0.0, 1e-4, 1e-2),
+    **SHARED,
 }
 
 

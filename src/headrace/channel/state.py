@@ -31,6 +31,7 @@ from headrace.journeys.seams import Bools
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch
+from headrace.learn.space import Range, Space
 from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
 from headrace.nn.mlp import linear
@@ -57,6 +58,21 @@ class ValueConfig(FitConfig):
             raise UserError(
                 f"{self.method} config: target_rate = {self.target_rate}, expected above 0, at most 1; change it"
             )
+
+
+SPACE: Space = {  # what tuning searches of what all of them choose
+    "gamma": (0.5, 0.8, 0.9, 0.95),
+    "target_rate": (0.01, 0.05, 0.2),
+    "width": (16, 32, 64, 128),
+    "tcn_layers": (1, 2, 3),
+    "dropout": (0.0, 0.1, 0.2, 0.5),
+    "unknown": (0.1, 0.3, 0.5),
+    "length": (10, 20, 50, None),
+    "epochs": (10, 20, 40),
+    "batch_size": (16, 32, 64, 128),
+    "learning_rate": Range(5e-4, 1e-2, log=True),
+    "weight_decay": (0.0, 1e-4, 1e-2),
+}
 
 
 class State(nn.Module):

@@ -6,6 +6,7 @@ B rows, S state features, K action coordinates.
 """
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -101,7 +102,7 @@ TINY = {"updates": 40, "hidden": (16,), "batch": 32, "videos": 20}
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER, "quick": QUICK, "tiny": TINY}
 
 
-class Learner:
+class Learner(ABC):
     """Twin critics with their slow copy, and what a method adds with `add`."""
 
     def __init__(self, replay: Replay, config: Any, seed: int | None = None):
@@ -122,17 +123,17 @@ class Learner:
     def new_critic(self, seed: int) -> QNets:
         return QNets(2, self.states, self.size, self.config.hidden, seed)
 
+    @abstractmethod
     def build(self) -> None:
         """Make the method's own networks; torch's generator stands at the config's seed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, batch: Batch) -> dict[str, float]:
         """One update of all networks; the losses by name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def act(self, state: Tensor) -> Tensor:
         """(B, S) -> (B, K) what the policy does, without noise."""
-        raise NotImplementedError
 
     def add(self, name: str, net: nn.Module, rate: float) -> Any:
         """Have a network optimised at this rate."""

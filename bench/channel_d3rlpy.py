@@ -20,7 +20,7 @@ import numpy as np
 from made_by import made_by
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "channel"))
-from chain import GAMMA, LEFT, RIGHT, STATES, by_state, chain_log, optimal, whole
+from chain import EXACT, GAMMA, LEFT, RIGHT, STATES, by_state, chain_log, optimal, whole
 
 from headrace.channel.methods import METHODS
 from headrace.journeys.store import Journeys
@@ -33,21 +33,6 @@ OURS: dict[str, dict[str, Any]] = {  # beside each the tests' way to fit a chain
     "discrete-iql": {"tau": 0.95, "beta": 30.0},
     "r-bcq": {"threshold": 0.02},
     "ag": {"alpha": 0.01},
-}
-SHARED: dict[str, Any] = {
-    "running": False,
-    "categories": "embedded",
-    "unknown": 0.0,
-    "dropout": 0.0,
-    "gamma": GAMMA,
-    "tcn_layers": 0,
-    "epochs": 40,
-    "batch_size": 8,
-    "learning_rate": 1e-2,
-    "schedule": "cosine",
-    "target_rate": 0.1,
-    "average": 0.98,
-    "clip": None,
 }
 THEIRS = """
 import json, sys
@@ -100,7 +85,7 @@ Found = tuple[np.ndarray, np.ndarray]  # Q (10, 2), and the channel chosen in ea
 
 def ours(journeys: Journeys, name: str, seed: int, scratch: Path) -> Found:
     kind = METHODS[name]
-    method = kind(kind.config_type(**(SHARED | OURS[name] | {"seed": seed})))
+    method = kind(kind.config_type(**(EXACT | OURS[name] | {"seed": seed})))
     method.fit(journeys, whole(journeys), scratch / f"{name}-{seed}", progress=False)
     said = method.predict(journeys, np.ones(journeys.n_steps, dtype=bool))
     assert said.values is not None

@@ -6,6 +6,7 @@ A step to the right may cost; a third channel, `off`, is `right` by another name
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,22 @@ from headrace.journeys.store import Journeys, JourneysWriter
 STATES, GAMMA = 10, 0.9
 LEFT, RIGHT, OFF = 0, 1, 2
 ENDS = {-1: 0.5, STATES: 1.0}
+EXACT: dict[str, Any] = {  # of a config that fits the chain exactly
+    "running": False,
+    "categories": "embedded",
+    "unknown": 0.0,
+    "dropout": 0.0,
+    "gamma": GAMMA,
+    "tcn_layers": 0,
+    "epochs": 40,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "schedule": "cosine",
+    "target_rate": 0.1,
+    "average": 0.98,
+    "clip": None,
+    "calibrate": False,
+}
 
 
 def chain_log(path: Path, users: int = 300, cost: float = 0.0, off: float = 0.0, seed: int = 0) -> Journeys:

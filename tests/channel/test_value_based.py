@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from chain import GAMMA, LEFT, OFF, RIGHT, STATES, by_state, chain_log, optimal, whole
+from chain import EXACT, LEFT, OFF, RIGHT, STATES, by_state, chain_log, optimal, whole
 from torch import Tensor
 
 from headrace.channel import ag, cql, iql, rbcq
@@ -24,22 +24,6 @@ from headrace.journeys.views import Batch, View, histories
 from headrace.learn.run import Run
 
 TOLERANCE = 0.05  # of Q, whose largest is 1
-EXACT: dict[str, Any] = {
-    "running": False,
-    "categories": "embedded",
-    "unknown": 0.0,
-    "dropout": 0.0,
-    "gamma": GAMMA,
-    "tcn_layers": 0,
-    "epochs": 40,
-    "batch_size": 8,
-    "learning_rate": 1e-2,
-    "schedule": "cosine",
-    "target_rate": 0.1,
-    "average": 0.98,
-    "clip": None,
-    "calibrate": False,
-}
 OWN: dict[str, dict[str, Any]] = {
     "ag": {"alpha": 0.01},
     "discrete-cql": {"alpha": 0.01},

@@ -1,11 +1,11 @@
 """Campaigns of every method with the same budget, users and luck, in the world and in variants of it.
 
-    python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue variants]
+    python bench/campaign.py [--out docs/tables] [--work FOLDER] [--parts ads revenue variants budgets]
 
 Each part is one `headrace compare campaign`: a log is simulated, mtorl trained on it, and every method plays in the
 same worlds of other users; `variants` is one for every variant of the world that the same log could have come from, a
-few methods each. With --work what is there is not played again. Then value against budget: ours, rivals and the
-references at five budgets, one world. Writes campaign-PART.md and .json, and pictures/campaign-budget.svg.
+few methods each, and `budgets` all methods at five budgets. With --work what is there is not played again. Writes
+campaign-PART.md and .json, and pictures/campaign-budget.svg.
 """
 
 import argparse
@@ -14,19 +14,15 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
-import altair as alt
 import tomli_w
 from made_by import made_by
 
-from headrace.campaign.comparing import Contest
-from headrace.campaign.money import to_micros
 from headrace.cli import run
-from headrace.cli.contest import material_of
 from headrace.evaluate.results import save
-from headrace.report import figures
-from headrace.report.compare_campaign import COLUMNS, rows, sentence, verdict
+from headrace.report.compare_campaign import COLUMNS, at, rows, sentence, verdict
+from headrace.report.compare_campaign import by_budget as curves
+from headrace.report.figures import save as save_picture
 from headrace.report.parts import read
 from headrace.report.records import load
 from headrace.simulate.calibrate import variants
@@ -37,10 +33,9 @@ PARTS: dict[str, dict[str, str]] = {
     "ads": {"--methods": "all", "--seeds": "5"},
     "revenue": {"--methods": FEW, "--seeds": "5", "--reward": "revenue"},
     "variants": {"--methods": FEW, "--seeds": "5"},
+    "budgets": {"--methods": "all", "--seeds": "3", "--budget": "30 60 120 240 480"},
 }
 ALIKE = {"--budget": "120", "--users": "600", "--seed": "10", "--log-users": "3000", "--set": "epochs=8"}
-BUDGETS = (30.0, 60.0, 120.0, 240.0, 480.0)
-PLAYED = ("random", "explicit", "paper", "trees-lp-corrected", "ours", "informed", "full-information")
 
 
 def world_file(scenario: Scenario, name: str, work: Path) -> str:
@@ -62,11 +57,24 @@ def table(folder: Path) -> str:
 def compared(world: str, flags: dict[str, str], folder: Path) -> Path:
     """The folder of a comparison, which is played unless it is there."""
     if not (folder / "results.json").is_file():
-        words = [word for pair in flags.items() for word in pair]
+        words = [word for name, value in flags.items() for word in (name, *value.split())]
         code = run(["compare", "campaign", "--data", world, *words, "--out", str(folder)])
         if code:
             raise SystemExit(code)
     return folder
+
+
+def by_budget(folder: Path, pictures: Path) -> str:
+    """A row a method, a column a budget: its increment; and the picture of it."""
+    records, told = load(folder / "results.json"), read(folder / "contest.json", dict)
+    amounts = list(told["budgets"].values())
+    columns = [{row[0]: row[COLUMNS.index("increment")] for row in rows(at(records, a))} for a in amounts]
+    heads = [f"{amount:g} {told['currency']}" for amount in amounts]
+    lines = [f"| method | {' | '.join(heads)} |"]
+    lines += ["|---|" + "---:|" * len(amounts)]
+    lines += [f"| {name} | {' | '.join(c[name] for c in columns)} |" for name in columns[-1]]
+    save_picture(curves(records, told["gain"], told["currency"]), pictures / "campaign-budget.svg")
+    return "\n".join([*lines, "", f"Increment. {sentence(told)}"])
 
 
 def of_variants(folders: dict[str, Path]) -> str:
@@ -85,24 +93,6 @@ def of_variants(folders: dict[str, Path]) -> str:
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     told = sentence(read(next(iter(folders.values())) / "contest.json", dict))
     return "\n".join([*lines, "", f"Increment as a share of full information's. {told}"])
-
-
-def by_budget(run_folder: Path, work: Path) -> Any:
-    """Value against budget."""
-    scenario = Scenario.load("ads")
-    material = material_of(run_folder, scenario)
-    values = []
-    for budget in BUDGETS:
-        contest = Contest(scenario, 300, to_micros(budget), first_seed=20)
-        for name in PLAYED:
-            cell = contest.run(name, material, 20, work / f"budget-{budget:g}")
-            values.append({"budget": budget, "method": name, "clicks": float(cell.increment.sum())})
-    base = figures.chart(values, "Clicks by budget", "one world of 300 users")
-    x = alt.X("budget:Q", title="budget, EUR", scale=alt.Scale(type="log"), axis=alt.Axis(grid=False, values=BUDGETS))
-    made = base.mark_line(point=True).encode(
-        x=x, y=alt.Y("clicks:Q", title=None), color=alt.Color("method:N", title="")
-    )
-    return figures.finish(made, 220, 420)
 
 
 def main() -> None:
@@ -130,15 +120,13 @@ def main() -> None:
                 )
             else:
                 folder = compared("ads", flags, work / part)
-                text = table(folder)
+                text = by_budget(folder, given.out.parent / "pictures") if part == "budgets" else table(folder)
                 shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")
             command = f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items())
             text += f"\n\n{made_by(command)}"
             text += f" {time.process_time() - begun:.0f} s of CPU.\n" if given.work is None else "\n"
             (given.out / f"campaign-{part}.md").write_text(text, encoding="utf-8")
             print(text, flush=True)
-        if "ads" in given.parts:
-            figures.save(by_budget(work / "ads" / "run", work), given.out.parent / "pictures" / "campaign-budget.svg")
 
 
 if __name__ == "__main__":

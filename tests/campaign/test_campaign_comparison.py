@@ -219,7 +219,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "run"
 
 
-def flags(run: Path, out: Path, methods: str) -> list[str]:
+def flags(run: Path, out: Path, methods: str, *budgets: str) -> list[str]:
     found = [
         "compare",
         "campaign",
@@ -234,7 +234,7 @@ def flags(run: Path, out: Path, methods: str) -> list[str]:
         "--seed",
         "1",
     ]
-    return [*found, "--users", "60", "--days", "2", "--budget", "5", "--out", str(out)]
+    return [*found, "--users", "60", "--days", "2", "--budget", *(budgets or "5"), "--out", str(out)]
 
 
 def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Path) -> None:
@@ -255,12 +255,28 @@ def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Pat
     assert (tmp_path / "c" / "compare.html").read_text() == page
 
 
+def test_several_budgets_are_compared_as_each_alone_would_be(trained: Path, tmp_path: Path) -> None:
+    methods = "random,ours,full-information,lp-bound"
+    assert headrace(flags(trained, tmp_path / "one", methods)) == 0
+    assert headrace(flags(trained, tmp_path / "many", methods, "5", "1.25")) == 0
+    one, many = (json.loads((tmp_path / f / "results.json").read_text()) for f in ("one", "many"))
+    assert [r for r in many if r["setting"] == {"budget": 5.0}] == one
+    assert len(many) == 2 * len(one) and {r["setting"]["budget"] for r in many} == {1.25, 5.0}
+    assert all(r["high"] <= r["setting"]["budget"] for r in many if r["metric"] == "spend")
+    page = (tmp_path / "many" / "compare.html").read_text()
+    assert "Value against budget" in page and "Value against budget" not in (tmp_path / "one/compare.html").read_text()
+    assert len(set(re.findall(r'id="(f\d+[^"]*)"', page))) == len(re.findall(r'id="(f\d+[^"]*)"', page))
+    p_values = json.loads((tmp_path / "many" / "p_values.json").read_text())
+    assert set(p_values) == {"1.25", "5"} and all(set(of) == {"random"} for of in p_values.values())
+    assert p_values["5"]["random"] >= json.loads((tmp_path / "one" / "p_values.json").read_text())["5"]["random"]
+
+
 def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: Path) -> None:
     methods = "random,ours,full-information"
     assert headrace(flags(trained, tmp_path / "whole", methods)) == 0
     command = [sys.executable, "-m", "headrace.cli", *flags(trained, tmp_path / "killed", methods)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    cells = tmp_path / "killed" / "cells"
+    cells = tmp_path / "killed" / "cells" / "5"
     while process.poll() is None and not (cells.is_dir() and len(list(cells.iterdir())) >= 2):
         time.sleep(0.005)
     process.kill()
@@ -289,8 +305,14 @@ def test_mistakes_are_told_in_a_line(trained: Path, tmp_path: Path, capsys: pyte
     assert "did you mean 'ours'" in capsys.readouterr().err
     assert headrace([*flags(trained, tmp_path / "x", "ours"), "--seed", "0"]) == 2
     assert "the same users and luck" in capsys.readouterr().err and not (tmp_path / "x").exists()
-    for wrong, told in ((["--price", "2"], "in EUR already"), (["--alpha", "3"], "--alpha 3")):
+    for wrong, told in (
+        (["--price", "2"], "in EUR already"),
+        (["--alpha", "3"], "--alpha 3"),
+    ):
         assert headrace([*flags(trained, tmp_path / "x", "ours"), *wrong]) == 2
+        assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
+    for wrong, told in ((["5", "2", "5"], "5 is given twice"), (["-1"], "expected an amount")):
+        assert headrace(flags(trained, tmp_path / "x", "ours", *wrong)) == 2
         assert told in capsys.readouterr().err and not (tmp_path / "x").exists()
     campaign = ["campaign", str(trained), "--world", "ads", "--budget", "5", "--users", "40", "--days", "2"]
     assert headrace([*campaign, "--score", "increment", "--out", str(tmp_path / "y")]) == 3

@@ -1,6 +1,6 @@
 """Campaigns beside one another: the same budget, users and luck for all, a cell a folder, resumable.
 
-    cells/METHOD-SEED/cell.npz    what each user brought and cost; swapped in whole when the campaign is over
+    cells/BUDGET/METHOD-SEED/cell.npz    what each user brought and cost; swapped in whole when the campaign is over
 
 A seed is a world's: other users and other luck; the log and the run that contestants learn from stay. So intervals are
 over users of all seeds, and tell nothing of another log or another training. N users, S seeds.
@@ -143,7 +143,7 @@ def play(
 
 
 def compare(source: Source, found: Mapping[tuple[str, int], Cell]) -> tuple[list[Record], dict[str, float]]:
-    """The records of every method and seed and of all seeds together; p-values of ours against each, after Holm."""
+    """The records of every method and seed and of all seeds together; two-sided p-values of ours against each rival."""
     methods = list(dict.fromkeys(name for name, _ in found))
     seeds = list(dict.fromkeys(seed for _, seed in found))
     records = []
@@ -165,7 +165,7 @@ def compare(source: Source, found: Mapping[tuple[str, int], Cell]) -> tuple[list
                     (figure.high - figure.low) / (2 * Z95) if figure.high is not None and figure.low is not None else 0
                 )
                 p_values[name] = float(2 * stats.norm.sf(abs(figure.value or 0.0) / error)) if error else 1.0
-    return records, holm(p_values)
+    return records, p_values
 
 
 def _fulls(found: Mapping[tuple[str, int], Cell], seeds: Sequence[int]) -> list[Cell] | None:
@@ -208,6 +208,8 @@ def share_of(ours: Sequence[Floats], whole: Sequence[Floats]) -> Interval:
     return Interval(ratio, ratio - half, ratio + half) if len(a) > 1 else Interval(ratio, None, None)
 
 
-def write_p_values(path: Path, p_values: Mapping[str, float]) -> None:
-    """p_values.json: ours against each rival, two-sided, after Holm."""
-    durable.replace_text(path, json.dumps(dict(p_values), indent=1) + "\n")
+def write_p_values(path: Path, p_values: Mapping[str, Mapping[str, float]]) -> None:
+    """p_values.json: ours against each rival at each budget, all of them one family after Holm."""
+    family = holm({(budget, rival): p for budget, of in p_values.items() for rival, p in of.items()})
+    told = {budget: {rival: family[budget, rival] for rival in of} for budget, of in p_values.items()}
+    durable.replace_text(path, json.dumps(told, indent=1) + "\n")

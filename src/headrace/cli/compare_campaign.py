@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -15,8 +15,8 @@ class CompareCampaign:
 
     data: str
     """ads | criteo | a scenario file"""
-    budget: float
-    """Of each campaign, in the world's currency."""
+    budget: Annotated[tuple[float, ...], tyro.conf.arg(metavar="AMOUNT ...")]
+    """Of each campaign, in the world's currency; several: all of it for each of them, and value against budget."""
     out: Path
     """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
     stopped goes on."""
@@ -47,10 +47,12 @@ class CompareCampaign:
     """What a unit of a scaled cost costs; needed where the world has no currency."""
 
     def execute(self) -> None:
+        import numpy as np
+
         from headrace.campaign.bounds import BOUNDS, bound_of, bound_records, why_none
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
         from headrace.campaign.contestants import CONTESTANTS
-        from headrace.campaign.money import to_micros
+        from headrace.campaign.money import MICROS, budgets_of, money_words
         from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
         from headrace.cli.contest import learnt, material_of, refuse_own_users
@@ -58,7 +60,7 @@ class CompareCampaign:
         from headrace.cli.settings import refuse_folder
         from headrace.cli.worlds import task_of
         from headrace.errors import UserError, unknown
-        from headrace.evaluate.results import Source, save
+        from headrace.evaluate.results import Record, Source, save
         from headrace.learn.run import Run
         from headrace.report.campaign_page import gain_words
         from headrace.report.compare_campaign import ACCOUNT, print_contest, write_contest
@@ -79,13 +81,18 @@ class CompareCampaign:
         scenario = Scenario.load(self.data)
         task_of(scenario, "ads")
         check_price(scenario, self.price)
-        budget = to_micros(self.budget)
+        budgets = budgets_of(self.budget)
         if self.run is not None:
             refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
         config = {"command": "compare", "room": "campaign", "methods": [*methods, *bounds], "seeds": self.seeds}
-        config |= {"dataset": scenario.name, "budget": budget, "users": self.users, "days": scenario.days_of(self.days)}
+        config |= {
+            "dataset": scenario.name,
+            "budgets": list(budgets),
+            "users": self.users,
+            "days": scenario.days_of(self.days),
+        }
         config |= {"first_seed": self.seed, "alpha": self.alpha, "price": self.price, "currency": scenario.currency}
         if self.run is None:
             config |= {"reward": self.reward, "log_users": self.log_users, "set": list(self.set)}
@@ -101,40 +108,47 @@ class CompareCampaign:
             if lacking and bounds:
                 out.print(f"without bounds: {lacking}")
                 bounds = []
-            contest = Contest(scenario, self.users, budget, self.days, self.seed, self.price)
+            contests = {
+                budget: Contest(scenario, self.users, budget, self.days, self.seed, self.price) for budget in budgets
+            }
             seeds = range(self.seed, self.seed + self.seeds)
-            left = [(m, s) for s in seeds for m in methods if not contest.is_done(m, s, folder.path / "cells")]
+            cells = {budget: folder.path / "cells" / money_words(budget) for budget in budgets}
+            left = [
+                (c, m) for b, c in contests.items() for s in seeds for m in methods if not c.is_done(m, s, cells[b])
+            ]
             if left:
                 with progress("timing") as tell:
-                    once = {name: contest.expected_s(name, material) for name in dict.fromkeys(m for m, _ in left)}
-                minutes = sum(once[name] for name, _ in left) / 60
-                out.print(f"{len(left)} of {len(methods) * self.seeds} campaigns to play, about {minutes:.1f} min")
-            with progress("comparing") as tell:
-                cells = folder.path / "cells"
-                found = {(m, s): cell for m, s, cell in play(contest, material, methods, list(seeds), cells, tell)}
-            source = Source(scenario.name, "campaign", "world")
-            records, p_values = compare(source, found)
-            with progress("bounding") as tell:
-                for name in bounds:
-                    totals = {}
-                    for seed in seeds:
-                        tell(f"{name}, seed {seed}")
-                        totals[seed] = bound_of(name, contest, material.weights, seed, cells)
-                    records += bound_records(source, name, totals, {s: found[methods[0], s] for s in seeds})
+                    once = {name: contests[budgets[0]].expected_s(name, material) for name in {m for _, m in left}}
+                minutes = sum(once[name] for _, name in left) / 60
+                total = len(methods) * self.seeds * len(budgets)
+                out.print(f"{len(left)} of {total} campaigns to play, about {minutes:.1f} min")
+            records: list[Record] = []
+            p_values: dict[str, dict[str, float]] = {}
+            adverts: dict[str, dict[str, list[float]]] = {}
+            for budget, contest in contests.items():
+                words = money_words(budget)
+                with progress(f"comparing at {words}") as tell:
+                    played = play(contest, material, methods, list(seeds), cells[budget], tell)
+                    found = {(m, s): cell for m, s, cell in played}
+                source = Source(scenario.name, "campaign", "world", setting={"budget": budget / MICROS})
+                of, p_values[words] = compare(source, found)
+                records += of
+                with progress(f"bounding at {words}") as tell:
+                    for name in bounds:
+                        totals = {}
+                        for seed in seeds:
+                            tell(f"{name}, seed {seed}")
+                            totals[seed] = bound_of(name, contest, material.weights, seed, cells[budget])
+                        records += bound_records(source, name, totals, {s: found[methods[0], s] for s in seeds})
+                adverts[words] = {
+                    m: np.sum([found[m, s].channels for s in seeds], axis=0).astype(float).tolist() for m in methods
+                }
             save(records, folder.path / "results.json")
             write_p_values(folder.path / "p_values.json", p_values)
-            told = {"gain": gain_words(material.weights), "currency": scenario.currency, "budget": self.budget}
-            told |= {
-                "users": self.users,
-                "seeds": self.seeds,
-                "channels": list(scenario.channels),
-                "correction": material.told(),
-            }
-            told["adverts"] = {
-                m: [sum(float(found[m, s].channels[c]) for s in seeds) for c in range(len(scenario.channels))]
-                for m in methods
-            }
-            folder.write_json(ACCOUNT, told)
+            told: dict[str, Any] = {"gain": gain_words(material.weights), "currency": scenario.currency}
+            told |= {"budgets": {money_words(budget): budget / MICROS for budget in budgets}, "adverts": adverts}
+            told |= {"users": self.users, "seeds": self.seeds, "channels": list(scenario.channels)}
+            folder.write_json(ACCOUNT, told | {"correction": material.told()})
             write_contest(folder.path)
             folder.seal()
         print_contest(folder.path, out)

@@ -10,9 +10,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from headrace.report.figures import BLUE, GREY, NAMES, ROW, chart, finish
+from headrace.report.figures import BLUE, GREY, LINES, NAMES, ROW, chart, finish
 from headrace.report.numbers import show
-from headrace.report.parts import Drawing, provenance, read
+from headrace.report.parts import Drawing, listed, provenance, read
 from headrace.report.records import Record, load
 from headrace.report.template import write
 
@@ -20,21 +20,36 @@ ACCOUNT, PAGE = "contest.json", "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
 GROSS = ("true_value", "incremental_value")
 NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
+PALE, OTHERS = "#c8c8c8", "the others"
+STYLES = {"ours": (BLUE, [1, 0]), "informed": (GREY, [6, 3]), "full-information": (GREY, [2, 3])}  # colour and dash
+RIVAL_COLOURS = tuple(colour for colour in LINES if colour != BLUE)
 
 
 def write_contest(directory: Path, out: Path | None = None) -> Path:
     """Write compare.html; equal files give equal bytes."""
     records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
     config, manifest = read(directory / "config.json", dict), read(directory / "manifest.json", dict)
+    drawing = Drawing()
+    parts: list[dict[str, Any]] = []
+    for name, amount in told["budgets"].items():
+        of = at(records, amount)
+        parts.append(
+            {
+                "budget": f"{show(amount, 2)} {told['currency']}",
+                "verdict": verdict(of),
+                "figures": drawing.all([intervals(of, told["gain"])]),
+                "rows": rows(of),
+                "shares": [[method, *_shares(adverts)] for method, adverts in told["adverts"][name].items()],
+            }
+        )
+    several = len(parts) > 1
     content = {
-        "title": f"Campaigns of {show(told['budget'], 2)} {told['currency']} in the world {config['dataset']}",
+        "title": f"Campaigns of {listed([p['budget'] for p in parts])} in the world {config['dataset']}",
         "sentence": sentence(told),
-        "verdict": verdict(records),
-        "figures": Drawing().all([intervals(records, told["gain"])]),
+        "curves": drawing.all([by_budget(records, told["gain"], told["currency"])] if several else []),
+        "parts": parts,
         "columns": COLUMNS,
-        "rows": rows(records),
         "channels": told["channels"],
-        "shares": [[name, *_shares(adverts)] for name, adverts in told["adverts"].items()],
         "correction": told["correction"],
         "provenance": provenance(list(records), config, manifest, {}),
         "config": json.dumps(config, indent=2),
@@ -42,9 +57,14 @@ def write_contest(directory: Path, out: Path | None = None) -> Path:
     return write(PAGE, content, out or directory / PAGE)
 
 
+def at(records: Sequence[Record], budget: float) -> list[Record]:
+    """The records of one budget."""
+    return [r for r in records if r["setting"]["budget"] == budget]
+
+
 def sentence(told: Mapping[str, Any]) -> str:
     """What is compared, in words."""
-    budget = f"{show(told['budget'], 2)} {told['currency']}"
+    budget = listed([f"{show(amount, 2)} {told['currency']}" for amount in told["budgets"].values()])
     return (
         f"{told['gain']}, sums over {told['users']:,} users, mean of {told['seeds']} worlds, "
         f"95 % intervals over users; every method meets the same users and luck with {budget}."
@@ -52,7 +72,7 @@ def sentence(told: Mapping[str, Any]) -> str:
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
-    """The table, bounds first, then the best increment."""
+    """The table of one budget, bounds first, then the best increment."""
     held = [r for r in records if r["seed"] is None]
     names = list(dict.fromkeys(r["method"] for r in held if r["metric"] == "spend"))
     value = {name: _figure(held, name, "incremental_value") for name in names}
@@ -122,18 +142,57 @@ def intervals(records: Sequence[Record], gain: str) -> Any:
     return finish(alt.layer(whisker, dot).properties(title=base.title), ROW * len(values), 360)
 
 
+def by_budget(records: Sequence[Record], gain: str, currency: str) -> Any:
+    """Increment of every method by budget; the best few have a colour each, the references are broken lines."""
+    held = [r for r in records if r["seed"] is None and r["metric"] == "incremental_value" and r["against"] is None]
+    most = max(r["setting"]["budget"] for r in held)
+    last = sorted((r for r in held if r["setting"]["budget"] == most), key=lambda r: -r["value"])
+    names = [r["method"] for r in last]
+    rivals = [name for name in names if name not in STYLES]
+    colours = {n: c for n, (c, _) in STYLES.items() if n in names} | dict(zip(rivals, RIVAL_COLOURS, strict=False))
+    shown = [name for name in names if name in colours]
+    others = [name for name in rivals if name not in colours]
+    values = [
+        {"budget": r["setting"]["budget"], "of": r["method"], **{k: r[k] for k in ("value", "low", "high")}}
+        | {"method": r["method"] if r["method"] in colours else OTHERS}
+        for r in held
+    ]
+    keys = [*shown, *([OTHERS] if others else [])]
+    budgets = sorted({v["budget"] for v in values})
+    scale = alt.Scale(type="log" if budgets[0] > 0 and most / budgets[0] >= 8 else "linear", nice=False, padding=12)
+    base = chart(
+        values, f"Increment by budget: {gain}", "mean of the worlds; whisker: 95 % interval over users"
+    ).encode(
+        x=alt.X("budget:Q", title=currency, scale=scale, axis=alt.Axis(grid=False, values=budgets)),
+        color=alt.Color("method:N", scale=alt.Scale(domain=keys, range=[colours.get(k, PALE) for k in keys])),
+        strokeDash=alt.StrokeDash(
+            "method:N", scale=alt.Scale(domain=keys, range=[STYLES.get(k, (PALE, [1, 0]))[1] for k in keys])
+        ),
+        detail="of:N",
+    )
+    known = f"isValid(datum.low) && isValid(datum.high) && datum.method != '{OTHERS}'"
+    whisker = base.transform_filter(known).mark_rule(strokeWidth=1.5, strokeDash=[1, 0]).encode(y="low:Q", y2="high:Q")
+    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40, filled=True)).encode(
+        y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5, format="~s"))
+    )
+    return finish(alt.layer(whisker, line).properties(title=base.title), 240, 420)
+
+
 def print_contest(directory: Path, console: Console) -> None:
-    """The table for a terminal."""
+    """The table of each budget for a terminal."""
     records, told = load(directory / "results.json"), read(directory / ACCOUNT, dict)
-    made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
-    for name in NARROW:
-        made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
-    for row in rows(records):
-        made.add_row(*(cell for name, cell in zip(COLUMNS, row, strict=True) if name in NARROW))
     console.print(sentence(told))
-    console.print(made)
-    for line in verdict(records):
-        console.print(f"- {line}")
+    for amount in told["budgets"].values():
+        of = at(records, amount)
+        title = f"{show(amount, 2)} {told['currency']}" if len(told["budgets"]) > 1 else None
+        made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=title, title_justify="left")
+        for name in NARROW:
+            made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+        for row in rows(of):
+            made.add_row(*(cell for name, cell in zip(COLUMNS, row, strict=True) if name in NARROW))
+        console.print(made)
+        for line in verdict(of):
+            console.print(f"- {line}")
 
 
 def _figure(held: Sequence[Record], method: str, metric: str, against: str | None = None) -> Record | None:

@@ -21,6 +21,7 @@ from headrace.learn.run import Run
 from headrace.report.page import write_page
 from headrace.simulate.scenario import Scenario
 
+CLOSED = ("--channel-budget", *(f"{name}=0" for name in Scenario.load("ads").channels))
 SPEND = ("--world", "ads", "--users", 60, "--days", 3, "--budget", 20, "--seed", 3)
 
 
@@ -60,7 +61,7 @@ def test_the_reference_is_the_comparisons_full_information(spent: Path) -> None:
 
 def test_the_page_is_whole_and_stands_alone(spent: Path) -> None:
     page = (spent / "campaign.html").read_text()
-    assert page.count("<svg") == 4 and "every entry of the ledger adds up" in page and "http" not in page
+    assert page.count("<svg") == 5 and "every entry of the ledger adds up" in page and "http" not in page
     assert write_page(spent) == spent / "campaign.html" and not (spent / "report.html").exists()
     assert (spent / "campaign.html").read_text() == page
     account = json.loads((spent / "campaign.json").read_text())
@@ -109,6 +110,7 @@ def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, 
         ((demo, *SPEND, "--channel-budget", "serch=3", "--out", tmp_path / "a"), "did you mean 'search'"),
         ((demo, *SPEND, "--channel-budget", "email=1", "email=2", "--out", tmp_path / "a"), "given twice"),
         ((demo, *SPEND, "--channel-budget", "search", "--out", tmp_path / "a"), "CHANNEL=AMOUNT"),
+        ((demo, *SPEND, *CLOSED, "--out", tmp_path / "a"), "every channel is closed"),
         ((demo, *SPEND, "--refit", 0, "--out", tmp_path / "a"), "refit_every = 0"),
         ((tmp_path / "none", *SPEND, "--out", tmp_path / "a"), "not a run"),
         ((demo, *SPEND, "--hold-out", 0.3, "--out", spent, "--resume"), "cannot resume"),

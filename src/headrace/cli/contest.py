@@ -85,6 +85,8 @@ def pots_of(given: tuple[str, ...], scenario: Scenario, budget: int) -> tuple[in
         for name, of in limits.items()
         if of.budget is not None
     }
+    if all(pots.get(name) == 0 for name in scenario.channels):
+        raise UserError("--channel-budget: every channel is closed, so nothing could be spent; leave one open")
     return tuple(pots.get(name) for name in scenario.channels) if pots else None
 
 

@@ -29,8 +29,8 @@ def course(rounds: Sequence[Mapping[str, Any]], values: Sequence[float], who: st
     return points
 
 
-def lines(title: str, subtitle: str, values: Values, unit: str) -> Any:
-    """Running sums over time."""
+def lines(title: str, subtitle: str, values: Values, unit: str, money: str | None = None) -> Any:
+    """Running sums over time, or over what was spent of this money."""
     there = [who for who in STYLES if any(v["who"] == who for v in values)]
     colour = alt.Scale(domain=there, range=[STYLES[w][0] for w in there])
     dash = alt.Scale(domain=there, range=[STYLES[w][1] for w in there])
@@ -38,13 +38,22 @@ def lines(title: str, subtitle: str, values: Values, unit: str) -> Any:
         chart(values, title, subtitle)
         .mark_line(strokeWidth=2)
         .encode(
-            x=_days(values),
+            x=_days(values) if money is None else alt.X("spent:Q", title=f"spent, {money}", axis=alt.Axis(tickCount=5)),
             y=alt.Y("value:Q", title=unit, axis=alt.Axis(tickCount=5, format="~s")),
             color=alt.Color("who:N", scale=colour),
             strokeDash=alt.StrokeDash("who:N", scale=dash),
         )
     )
     return finish(made)
+
+
+def worth(spent: Sequence[float], brought: Sequence[float], who: str) -> Values:
+    """A line of running value over running spend, from nothing."""
+    points, money, value = [{"spent": 0.0, "value": 0.0, "who": who}], 0.0, 0.0
+    for cost, gain in zip(spent, brought, strict=True):
+        money, value = money + cost, value + gain
+        points.append({"spent": money, "value": value, "who": who})
+    return points
 
 
 def shares(title: str, rounds: Sequence[Mapping[str, Any]], channels: Sequence[str]) -> Any:

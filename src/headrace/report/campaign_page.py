@@ -102,7 +102,9 @@ def figures_of(account: Mapping[str, Any]) -> list[Any]:
     gain = gain_words(account["gain"])
     spend = figures.course(rounds, [r["spent"] / MICROS for r in rounds], figures.CAMPAIGN)
     value = figures.course(rounds, account["value"], figures.CAMPAIGN)
+    worth = figures.worth([r["spent"] / MICROS for r in rounds], account["value"], figures.CAMPAIGN)
     if reference:
+        worth += figures.worth([r["spent"] for r in reference], [r["value"] for r in reference], figures.REFERENCE)
         spend += figures.course(reference, [r["spent"] for r in reference], figures.REFERENCE)
         value += figures.course(reference, [r["value"] for r in reference], figures.REFERENCE)
     end = max((v["day"] for v in spend), default=1.0)
@@ -113,6 +115,7 @@ def figures_of(account: Mapping[str, Any]) -> list[Any]:
     return [
         figures.lines("Spend", f"{currency}, running sum", spend, currency),
         figures.lines("Value", f"{gain} brought by adverts, running sum", value, gain),
+        figures.lines("Value for money", f"{gain} brought by adverts against {currency} spent", worth, gain, currency),
         figures.shares("Channels", rounds, account["channels"]),
         figures.gains_curve("Who was reached", account["curve"]),
     ]

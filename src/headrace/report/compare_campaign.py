@@ -161,21 +161,25 @@ def by_budget(records: Sequence[Record], gain: str, currency: str) -> Any:
     budgets = sorted({v["budget"] for v in values})
     scale = alt.Scale(type="log" if budgets[0] > 0 and most / budgets[0] >= 8 else "linear", nice=False, padding=12)
     base = chart(
-        values, f"Increment by budget: {gain}", "mean of the worlds; whisker: 95 % interval over users"
+        values, f"Increment by budget: {gain}", "mean of the worlds; band: 95 % interval of ours over users"
     ).encode(
         x=alt.X("budget:Q", title=currency, scale=scale, axis=alt.Axis(grid=False, values=budgets)),
-        color=alt.Color("method:N", scale=alt.Scale(domain=keys, range=[colours.get(k, PALE) for k in keys])),
+        color=alt.Color("method:N", scale=alt.Scale(domain=keys, range=[colours.get(k, PALE) for k in keys])).legend(
+            columns=4, symbolOpacity=1
+        ),
         strokeDash=alt.StrokeDash(
-            "method:N", scale=alt.Scale(domain=keys, range=[STYLES.get(k, (PALE, [1, 0]))[1] for k in keys])
+            "method:N",
+            scale=alt.Scale(domain=keys, range=[STYLES.get(k, (PALE, [1, 0]))[1] for k in keys]),
+            legend=None,
         ),
         detail="of:N",
     )
-    known = f"isValid(datum.low) && isValid(datum.high) && datum.method != '{OTHERS}'"
-    whisker = base.transform_filter(known).mark_rule(strokeWidth=1.5, strokeDash=[1, 0]).encode(y="low:Q", y2="high:Q")
+    band = base.transform_filter("datum.method == 'ours' && isValid(datum.low)").mark_area(opacity=0.2, line=False)
+    band = band.encode(y="low:Q", y2="high:Q", strokeDash=alt.value([1, 0]))
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=40, filled=True)).encode(
         y=alt.Y("value:Q", title=None, axis=alt.Axis(tickCount=5, format="~s"))
     )
-    return finish(alt.layer(whisker, line).properties(title=base.title), 240, 420)
+    return finish(alt.layer(band, line).properties(title=base.title), 240, 420)
 
 
 def print_contest(directory: Path, console: Console) -> None:
@@ -187,9 +191,12 @@ def print_contest(directory: Path, console: Console) -> None:
         title = f"{show(amount, 2)} {told['currency']}" if len(told["budgets"]) > 1 else None
         made = Table(box=SIMPLE_HEAD, padding=(0, 1), pad_edge=False, title=title, title_justify="left")
         for name in NARROW:
-            made.add_column(name, justify="left" if name == "method" else "right", no_wrap=True)
+            head = name.replace("full information", "full\ninformation")
+            made.add_column(head, justify="left" if name == "method" else "right", no_wrap=True)
         for row in rows(of):
-            made.add_row(*(cell for name, cell in zip(COLUMNS, row, strict=True) if name in NARROW))
+            cells = dict(zip(COLUMNS, row, strict=True))
+            cells["of full information"] = cells["of full information"].split(" [")[0]
+            made.add_row(*(cells[name] for name in NARROW))
         console.print(made)
         for line in verdict(of):
             console.print(f"- {line}")

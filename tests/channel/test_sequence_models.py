@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from channel_logs import small_log
 
 from headrace.channel import gru4rec, sasrec
-from headrace.channel.base import tensors
+from headrace.channel.fitting import tensors
 from headrace.errors import UserError
 from headrace.journeys.scales import FIRST
 from headrace.journeys.transforms import Transforms

@@ -7,7 +7,7 @@ import pytest
 import torch
 from channel_logs import small_log
 
-from headrace.channel.base import tensors
+from headrace.channel.fitting import tensors
 from headrace.channel.star import PRESETS, Learner, Network, Normalisation, STARConfig
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import View

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from channel_logs import small_log
 from torch import nn
 
-from headrace.channel.base import tensors
 from headrace.channel.bc import PRESETS, BCConfig, Network
+from headrace.channel.fitting import tensors
 from headrace.channel.heads import reward_loss
 from headrace.channel.supervised import Learner
 from headrace.errors import UserError

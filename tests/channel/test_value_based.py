@@ -12,7 +12,7 @@ from chain import EXACT, LEFT, OFF, RIGHT, STATES, by_state, chain_log, optimal,
 from torch import Tensor
 
 from headrace.channel import ag, cql, iql, rbcq
-from headrace.channel.base import tensors
+from headrace.channel.fitting import tensors
 from headrace.channel.methods import METHODS, load
 from headrace.channel.recommend import recommend
 from headrace.channel.scoring import wanted

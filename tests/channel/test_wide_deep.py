@@ -7,7 +7,7 @@ import pytest
 import torch
 from channel_logs import small_log
 
-from headrace.channel.base import tensors
+from headrace.channel.fitting import tensors
 from headrace.channel.wide_deep import PRESETS, Network, Wide, WideDeep, WideDeepConfig, columns, crosses_of
 from headrace.errors import UserError
 from headrace.journeys.transforms import Transforms

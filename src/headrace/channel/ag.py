@@ -24,8 +24,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import NetworkMethod, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
+from headrace.channel.fitting import tensors
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
@@ -106,7 +107,7 @@ def grid(config: AGConfig, transforms: Transforms) -> tuple[float, ...]:
     return tuple(sorted(set(config.multipliers or (unit * share for share in GRID))))
 
 
-class Learner(base.Learner[AGConfig, Network]):
+class Learner(fitting.Learner[AGConfig, Network]):
     """The conservative loss of every value function, their mean, and the loss of the cost."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: AGConfig):

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import NetworkMethod, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
+from headrace.channel.fitting import tensors
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
     Heads,
@@ -72,7 +73,7 @@ class Network(nn.Module):
         return torch.stack([critic(ids, numbers, mask) for critic in self.critics])
 
 
-class Learner(base.Learner[CQLConfig, Network]):
+class Learner(fitting.Learner[CQLConfig, Network]):
     """The conservative loss of both critics."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: CQLConfig):

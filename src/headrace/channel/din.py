@@ -26,10 +26,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import FitConfig, NetworkMethod, reward_shares, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
 from headrace.channel.columns import groups
 from headrace.channel.encoder import described, description, open_encoder
+from headrace.channel.fitting import FitConfig, reward_shares, tensors
 from headrace.channel.heads import CONDITIONS, reward_loss, targets
 from headrace.channel.mtorl import MTORL
 from headrace.channel.mtorl import Network as EncoderNetwork
@@ -208,7 +209,7 @@ class Network(nn.Module):
 Encode = Callable[[History], tuple[Tensor, ...]]
 
 
-class Learner(base.Learner[DINConfig, Network]):
+class Learner(fitting.Learner[DINConfig, Network]):
     """The losses of both heads. `encode` is what the network reads of a history."""
 
     reading = 1  # the unit's memory grows with the length squared

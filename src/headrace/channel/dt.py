@@ -32,9 +32,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import FitConfig, NetworkMethod, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
 from headrace.channel.columns import groups
+from headrace.channel.fitting import FitConfig, tensors
 from headrace.errors import UserError
 from headrace.journeys.scales import FIRST
 from headrace.journeys.seams import Floats, History
@@ -215,7 +216,7 @@ def known_so_far(history: History, transforms: Transforms) -> Floats:
     return known
 
 
-class Learner(base.Learner[DTConfig, Network]):
+class Learner(fitting.Learner[DTConfig, Network]):
     """Cross-entropy on the logged channel, given the journey's own return-to-go in training, the target's elsewhere."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: DTConfig):
@@ -278,7 +279,7 @@ class DT(NetworkMethod[DTConfig, Network]):
     presets = PRESETS
     space = SPACE
     config_type: Any = DTConfig
-    learner: type[base.Learner[Any, Network]] = Learner
+    learner: type[fitting.Learner[Any, Network]] = Learner
     predicts_gains = False
 
     def check(self, journeys: Journeys, split: Split | None = None) -> object:

@@ -18,8 +18,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import NetworkMethod, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
+from headrace.channel.fitting import tensors
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
     Heads,
@@ -84,7 +85,7 @@ class Network(nn.Module):
         return torch.stack([critic(ids, numbers, mask) for critic in self.critics])
 
 
-class Learner(base.Learner[IQLConfig, Network]):
+class Learner(fitting.Learner[IQLConfig, Network]):
     """The three losses, whose weights are disjoint: their sum gives each its own gradient."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: IQLConfig):

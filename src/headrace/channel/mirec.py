@@ -30,7 +30,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch import Tensor
 
-from headrace.channel import base
+from headrace.channel import fitting
 from headrace.channel.supervised import SPACE as SHARED
 from headrace.channel.supervised import (
     Learner,
@@ -220,7 +220,7 @@ class MIREC(Supervised[MIRECConfig, Network]):
 
     def fit_stages(
         self, run: Run, train: View, validation: View, loop: LoopConfig
-    ) -> base.Learner[MIRECConfig, Network]:
+    ) -> fitting.Learner[MIRECConfig, Network]:
         learner = super().fit_stages(run, train, validation, loop)
         transforms, network = self._fitted()
         logged = np.bincount(np.asarray(train.journeys.channel)[train.labels], minlength=len(transforms.channels))

@@ -25,8 +25,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import FitConfig, NetworkMethod, last_of, reward_shares, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod, last_of
+from headrace.channel.fitting import FitConfig, reward_shares, tensors
 from headrace.channel.heads import reward_loss, targets
 from headrace.channel.preference import Pairing, partners, preference_loss
 from headrace.errors import UserError
@@ -228,7 +229,7 @@ def gaussian(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-class Learner(base.Learner[MTORLConfig, Network]):
+class Learner(fitting.Learner[MTORLConfig, Network]):
     """The three losses of (16).
 
     `reference` is the frozen network whose policy (15) compares with; none where it compares with no other.

@@ -24,8 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import NetworkMethod, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
+from headrace.channel.fitting import tensors
 from headrace.channel.policies import ScorePolicy
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
@@ -108,7 +109,7 @@ def most_multiplier(config: RBCQConfig, transforms: Transforms) -> float:
     return 2 * max(config.penalty, break_even(transforms))
 
 
-class Learner(base.Learner[RBCQConfig, Network]):
+class Learner(fitting.Learner[RBCQConfig, Network]):
     """The mixture's loss at random multipliers, and the imitation's."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: RBCQConfig):

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.channel.base import FitConfig
+from headrace.channel.fitting import FitConfig
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Bools

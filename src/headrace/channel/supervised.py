@@ -20,8 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headrace.channel import base
-from headrace.channel.base import FitConfig, NetworkMethod, reward_shares, tensors
+from headrace.channel import fitting
+from headrace.channel.base import NetworkMethod
+from headrace.channel.fitting import FitConfig, reward_shares, tensors
 from headrace.channel.heads import Target, reward_loss, targets
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch, View
@@ -129,7 +130,7 @@ C = TypeVar("C", bound=SupervisedConfig)
 N = TypeVar("N", bound=SupervisedNetwork)
 
 
-class Learner(base.Learner[C, N]):
+class Learner(fitting.Learner[C, N]):
     """Cross-entropy of the logged channel, and the reward's loss in its three conditionings."""
 
     def __init__(
@@ -179,9 +180,9 @@ class Supervised(NetworkMethod[C, N]):
         network: N = self.network_type(self.config, self.transforms)
         return network
 
-    def fit_stages(self, run: Run, train: View, validation: View, loop: LoopConfig) -> base.Learner[C, N]:
+    def fit_stages(self, run: Run, train: View, validation: View, loop: LoopConfig) -> fitting.Learner[C, N]:
         transforms, network = self._fitted()
-        learner: base.Learner[C, N] = self.learner(network, transforms, train, validation, self.config, self.rates)
+        learner: fitting.Learner[C, N] = self.learner(network, transforms, train, validation, self.config, self.rates)
         self.stage = fit_stage(learner, run, "train", loop)
         return learner
 

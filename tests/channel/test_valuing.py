@@ -26,6 +26,7 @@ class Fixed:
     name = "fixed"
     reward_weights = {"click": 1.0}  # noqa: RUF012
     penalty = 1.0
+    chooses_by = "value"
 
     def __init__(self, **more: np.ndarray):
         self.by_channel = {"click": CLICK, "cost": COST} | more
@@ -97,11 +98,29 @@ def test_without_gains_the_values_choose_and_order_whatever_unit_is_asked_for(lo
         assert found.chances.argmax(axis=1).tolist() == [0, 0, 0]
         assert found.score is not None
         assert found.score.tolist() == pytest.approx((0.5 + ROWS / 100).tolist())
+    assert actor(ValueBased(), worth)(log, ROWS).chances.argmax(axis=1).tolist() == [0, 0, 0]
     assert actor(ValueBased(), worth, "greedy")(log, ROWS).chances.argmax(axis=1).tolist() == [1, 1, 1]
+
+
+class ByPolicy(ValueBased):
+    """Its choice is its policy, as of IQL and MIREC."""
+
+    chooses_by = "policy"
+
+
+def test_a_method_whose_choice_is_its_policy_is_not_valued_by_its_largest_value(log: Journeys) -> None:
+    worth = Worth({"click": 1.0})
+    assert actor(ByPolicy(), worth)(log, ROWS).chances.argmax(axis=1).tolist() == [1, 1, 1]
+    assert actor(ByPolicy(), worth, "value")(log, ROWS).chances.argmax(axis=1).tolist() == [0, 0, 0]
+    table = recommend(ByPolicy(), log)
+    assert set(table["channel"]) == {log.channels[1]}
+    assert table["value"].to_list() == pytest.approx([0.2 + row / 100 for row in range(log.n_users)][::-1])
+    assert set(recommend(ByPolicy(), log, by="value")["channel"]) == {log.channels[0]}
 
 
 def test_users_are_recommended_in_the_order_of_their_values_and_a_budget_is_refused(log: Journeys) -> None:
     table = recommend(ValueBased(), log)
+    assert table.equals(recommend(ValueBased(), log, by="value"))
     assert table.columns == ["user", "channel", "value", "propensity", "rank"]
     assert table["user"].to_list() == log.users[::-1].tolist()
     assert table["value"].to_list() == pytest.approx([0.5 + row / 100 for row in range(log.n_users)][::-1])

@@ -64,7 +64,7 @@ WORDS = [
     (("recommend", "RUN", "--data", "DATA", "--out", "x.xlsx"), "unknown ending '.xlsx'"),
     (("recommend", "RUN", "--data", "DATA", "--out", "LOG"), "exists"),
     (("recommend", "RUN", "--data", "DATA", "--out", "x.csv", "--budget", "-1"), "expected 0 or more"),
-    (("recommend", "RUN", "--data", "DATA", "--out", "x.csv", "--by", "luck"), "expected 'value' or 'policy'"),
+    (("recommend", "RUN", "--data", "DATA", "--out", "x.csv", "--by", "luck"), "expected 'own', 'value' or 'policy'"),
     (("embed", "RUN", "--data", "DATA", "--out", "x.xlsx"), "unknown ending '.xlsx'"),
     (("embed", "RUN", "--data", "DATA", "--out", "LOG"), "exists"),
     (("embed", "nowhere", "--data", "DATA", "--out", "x.csv"), "nowhere: not a run"),

@@ -126,11 +126,11 @@ def test_a_run_is_valued_on_its_own_test_steps_and_its_penalty_and_choices_count
 ) -> None:
     log = Journeys(journeys)
     test = int(log.split("honest", 0).parts["test"].sum())
-    for by in ("value", "policy", "greedy"):
+    for by in ("own", "policy", "greedy"):
         out = tmp_path / by
         assert told("ope", demo, "--data", journeys, "--by", by, "--penalty", 0.5, "--out", out)[0] in (0, 3)
         records = results(out)
-        setting = {"penalty": 0.5} | ({} if by == "value" else {"by": by})
+        setting = {"penalty": 0.5} | ({} if by == "own" else {"by": by})
         assert one(records, "mtorl", "ess", **setting)["n"] == test
         assert {r["part"] for r in records} == {"test"}
     rows = log.split("honest", 0).rows("test")

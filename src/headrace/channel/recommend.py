@@ -5,7 +5,7 @@ U users, M channels.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
@@ -21,6 +21,7 @@ class Recommender(Protocol):
     """What recommending needs of a method."""
 
     name: str
+    chooses_by: Literal["value", "policy"]
 
     @property
     def reward_weights(self) -> dict[str, float]: ...
@@ -37,22 +38,24 @@ def recommend(
     method: Recommender,
     journeys: Journeys,
     budget: float | None = None,
-    by: str = "value",
+    by: str = "own",
     progress: Callable[[str], None] | None = None,
 ) -> pl.DataFrame:
     """One row a user, best first: user, channel, expected gain and cost, propensity, share of the log's policy, rank.
 
-    The gain is the reward's: its gains by their weights (18). The channel is the one of the largest expected gain less
-    s * cost, or of the largest penalised reward where the run predicts that ( `by = "value"` ), or the one that the log
-    would choose ( `by = "policy"` ); users stand in the order of that value (user-level allocation, section 3.7.2).
+    The gain is the reward's: its gains by their weights (18). `by = "value"` chooses the channel of the largest
+    expected gain less s * cost, or of the largest penalised reward where the run predicts that; `by = "policy"` the
+    most probable one of the method's policy: what the log would choose, of MIREC and IQL what they choose themselves;
+    `by = "own"` is the method's own way of these two. Users stand in the order of the value of their channel
+    (user-level allocation, section 3.7.2).
     `budget`, in the cost's unit, keeps the users from the top whose expected costs fit it; without a cost column it is
     refused.
 
     A method that predicts no gains chooses and orders by its `values` instead: these stand in the place of gain and
     cost, and of the share, for its policy is not the log's; without a cost a budget is refused.
     """
-    if by not in ("value", "policy"):
-        raise UserError(f"recommend: by = {by!r}, expected 'value' or 'policy'")
+    if by not in ("own", "value", "policy"):
+        raise UserError(f"recommend: by = {by!r}, expected 'own', 'value' or 'policy'")
     schema = journeys.schema
     if budget is not None and schema.cost is None:
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
@@ -60,7 +63,8 @@ def recommend(
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
     found = predict_users(method, journeys, "recommend")
     value = worth(found, method.reward_weights, method.penalty)
-    choice = value.argmax(axis=1) if by == "value" else found.action.argmax(axis=1)
+    by = method.chooses_by if by == "own" else by
+    choice = (value if by == "value" else found.action).argmax(axis=1)
     at = np.arange(len(choice))
     columns = {"user": journeys.users, "channel": np.asarray(journeys.channels)[choice]}
     propensity = np.ones(len(choice))  # the choice is deterministic

@@ -1,5 +1,6 @@
 """What a fitted channel method would do at the rows of a log, for off-policy evaluation.
 
+    own      the method's own way: value, or greedy of MIREC and IQL, whose choice is their policy
     policy   a draw from the action decoder's probabilities
     greedy   their largest
     value    the channel of the largest expected gain less s times cost; of the largest Q of a value-based method
@@ -18,7 +19,7 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.views import View
 from headrace.ope.policies import Actor, Acts, Worth, of_gains
 
-By = Literal["policy", "greedy", "value"]
+By = Literal["own", "policy", "greedy", "value"]
 
 
 class Rewarded(Protocol):
@@ -35,16 +36,20 @@ class Valued(Rewarded, Protocol):
     """What valuing needs of a method."""
 
     name: str
+    chooses_by: Literal["value", "policy"]
 
     def predict(self, journeys: Journeys, labels: Bools | View) -> Predictions: ...
 
 
-def actor(method: Valued, worth: Worth, by: By = "value") -> Actor:
+def actor(method: Valued, worth: Worth, by: By = "own") -> Actor:
     """The method as a policy; its score is the largest gain that it expects, in terms of `worth`.
 
     A method that predicts no gains chooses by its own `values`, and these are its score: they order users, whatever
     unit is asked for.
     """
+
+    if by == "own":
+        by = "value" if method.chooses_by == "value" else "greedy"
 
     def act(journeys: Journeys, rows: Integers) -> Acts:
         labels = np.zeros(journeys.n_steps, dtype=np.bool_)

@@ -29,8 +29,9 @@ class Ope:
     """logged | random (drawn by lot: the channel's share) | estimated; default: logged where there are any."""
     select: Annotated[float | None, QUIET] = None
     """Advertise at this share of the steps, those of the largest expected gain; default: at all of them."""
-    by: str = "value"
-    """How a run chooses its channel: value (largest expected gain) | policy (drawn as learnt) | greedy (its mode)"""
+    by: str = "own"
+    """How a run chooses its channel: value (largest expected gain) | policy (drawn as learnt) | greedy (its mode) |
+    own (value; greedy of mirec and discrete-iql)"""
     journeys: bool = False
     """Value whole journeys too: what the choices change at later steps (pdis, wpdis, lstdq, sdr)."""
     networks: bool = False

@@ -22,8 +22,9 @@ class Recommend:
     """A new .parquet or .csv file."""
     budget: Annotated[float | None, QUIET] = None
     """In the cost's unit: only the users from the top whose expected cost fits it."""
-    by: str = "value"
-    """value: the channel of the largest expected gain less s times cost; policy: the one the log would choose"""
+    by: str = "own"
+    """own: as the method chooses; value: the channel of the largest expected gain less s times cost; policy: the most
+    probable one of its policy, which mostly is the log's"""
 
     def execute(self) -> None:
         from rich.table import Table

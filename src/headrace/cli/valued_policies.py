@@ -77,6 +77,8 @@ def candidates(asked: Asked, tell: Tell) -> Candidates:
 def _what(name: str, run: Run | None, by: str) -> str:
     if run is not None:
         best = "expected gain" if method_of(run.config["method"]).predicts_gains else "value"
+        if by == "own":
+            by = method_of(run.config["method"]).chooses_by.replace("policy", "greedy")
         how = {"value": f"the channel of the largest {best}", "policy": "drawn as its action decoder says"}
         return f"run {run.path.resolve().name}: {how.get(by, 'the most probable channel of its action decoder')}"
     if name.startswith("constant:"):

@@ -49,7 +49,7 @@ def answer(asked: Asked, tell: Tell) -> Answer:
     )
     where = asked.place
     source = Source(log.schema.name, where.protocol, where.part, flags.seed, asked.settings, where.leaky)
-    own = {name: {"by": flags.by} for name in asked.runs if flags.by != "value"}
+    own = {name: {"by": flags.by} for name in asked.runs if flags.by != "own"}
     selected: Mapping[str, Floats | None] = {
         name: None if c.select is None else c.select[known] for name, c in made.of.items()
     }

@@ -4,9 +4,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from headrace.channel.methods import load
+from headrace.channel.valuing import By
 from headrace.cli.measuring import open_run, own_schema
 from headrace.cli.ope import Ope
 from headrace.cli.settings import open_journeys
@@ -83,8 +84,8 @@ def _check(flags: Ope) -> None:
     twice = next((w for w in flags.policies if flags.policies.count(w) > 1), None)
     if twice is not None:
         raise UserError(f"ope: {twice} is named twice; name each policy once")
-    if flags.by not in ("value", "policy", "greedy"):
-        raise unknown("value of --by", flags.by, ("value", "policy", "greedy"))
+    if flags.by not in get_args(By):
+        raise unknown("value of --by", flags.by, get_args(By))
     if flags.propensity is not None and flags.propensity not in WAYS:
         raise unknown("propensity", flags.propensity, WAYS)
     recommended(flags.estimators or ESTIMATORS)

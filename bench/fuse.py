@@ -5,7 +5,7 @@
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
     python bench/fuse.py cycle   --world kuairand --days 14
 
-Small on purpose (the preset `quick`, 1,000 updates), so that it ends on two shared cores; what is done stays in --runs
+Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is done stays in --runs
 and is not done again. Tables go to docs/tables/fuse-*.md.
 """
 
@@ -34,9 +34,9 @@ from headrace.report import figures
 from headrace.simulate.feed_log import simulate_feed
 
 TABLES, PICTURES = Path("docs/tables"), Path("docs/pictures")
-UPDATES = 1_000
+UPDATES = 5_000
 CHANGES = {"updates": UPDATES, "samples": 5, "passes": 3, "trials": 30, "generations": 5, "members": 12, "views": 4}
-SIZES = Sizes(fqe_steps=400, users=1_000, days=3)
+SIZES = Sizes(fqe_steps=3_000, users=1_500, days=3)
 ORDER = (
     "bo",
     "es",

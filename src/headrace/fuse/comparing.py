@@ -153,7 +153,7 @@ class Table:
             hidden=(s.fqe_hidden,),
             ensemble=s.fqe_ensemble,
             most_steps=s.fqe_steps,
-            gamma=0.95,
+            gamma=self.config("bcq", seed).gamma,
             seed=seed,
             progress=False,
         )

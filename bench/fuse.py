@@ -5,8 +5,8 @@
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
     python bench/fuse.py cycle   --world kuairand --days 14
 
-Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is done stays in --runs
-and is not done again. Tables go to docs/tables/fuse-*.md.
+Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is
+done stays in --runs and is not done again. Tables go to docs/tables/fuse-*.md.
 """
 
 import argparse

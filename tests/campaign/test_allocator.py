@@ -6,15 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.campaign.allocator import (
-    ALLOCATORS,
     Forecast,
     Price,
-    TopByChannel,
     TopUsers,
 )
 from headrace.campaign.calibration import ADVERTS, EVENTS, Calibration
+from headrace.campaign.config import PRESET_ALLOCATORS
 from headrace.campaign.scores import Scores
-from headrace.errors import UserError
 
 
 def scores(n: int, m: int, seed: int) -> Scores:
@@ -31,7 +29,7 @@ def forecast(found: Scores, allowance: float, weight: np.ndarray | None = None) 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    name=st.sampled_from(sorted(ALLOCATORS)),
+    name=st.sampled_from(sorted(PRESET_ALLOCATORS)),
     seed=st.integers(0, 1_000),
     m=st.integers(1, 5),
     share=st.floats(0.01, 1.5),
@@ -40,7 +38,7 @@ def test_the_forecasts_expected_spend_is_its_allowance_at_most(name: str, seed: 
     found = scores(400, m, seed)
     weight = np.random.default_rng(seed + 1).integers(1, 5, 400).astype(float)
     allowance = share * float(found.cost.min(axis=1).mean())
-    chances = ALLOCATORS[name].fix(forecast(found, allowance, weight)).chances(found)
+    chances = PRESET_ALLOCATORS[name].fix(forecast(found, allowance, weight)).chances(found)
     assert chances.shape == (400, m) and (chances >= 0).all() and (chances.sum(axis=1) <= 1 + 1e-12).all()
     spent = float((weight * (chances * found.cost).sum(axis=1)).sum())
     dearest = float((weight * found.cost.max(axis=1)).max())
@@ -50,9 +48,9 @@ def test_the_forecasts_expected_spend_is_its_allowance_at_most(name: str, seed: 
         assert spent >= limit - 2 * dearest
 
 
-@pytest.mark.parametrize("name", sorted(ALLOCATORS))
+@pytest.mark.parametrize("name", sorted(PRESET_ALLOCATORS))
 def test_a_rule_looks_at_one_user_at_a_time(name: str) -> None:
-    rule = ALLOCATORS[name].fix(forecast(scores(300, 3, 0), 0.1))
+    rule = PRESET_ALLOCATORS[name].fix(forecast(scores(300, 3, 0), 0.1))
     others = scores(50, 3, 7)
     whole = rule.chances(others)
     for rows in (np.array([3]), np.array([49, 0, 20])):
@@ -83,15 +81,6 @@ def test_top_users_follow_the_averaged_policy_of_line_12() -> None:
     top = np.argsort(-found.reward)[:3]
     assert sorted(np.flatnonzero(chances.sum(axis=1) > 0)) == sorted(top)
     assert np.allclose(chances[top], 0.25 * found.policy[top] + 0.75 * 0.5)
-
-
-def test_each_channel_spends_its_share() -> None:
-    found = scores(2_000, 3, 5)
-    chances = TopByChannel(shares=(6, 3, 1)).fix(forecast(found, 0.05)).chances(found)
-    spent = (chances * found.cost).sum(axis=0) / (0.05 * 2_000)
-    assert np.allclose(spent, [0.6, 0.3, 0.1], atol=0.02)
-    with pytest.raises(UserError, match="2 shares, expected 3"):
-        TopByChannel(shares=(1, 1)).fix(forecast(found, 0.05))
 
 
 def test_calibration_multiplies_by_what_was_seen_and_knows_nothing_too_early() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.campaign.allocator import ALLOCATORS, Price, TopUsers
+from headrace.campaign.allocator import Price, TopUsers
 from headrace.campaign.config import PRESET_ALLOCATORS, PRESETS, CampaignConfig
 from headrace.campaign.ledger import Ledger
 from headrace.campaign.market import Market
@@ -43,12 +43,12 @@ def files(folder: Path) -> dict[str, bytes]:
 @settings(max_examples=10, deadline=None)
 @given(
     st.tuples(*[st.none() | st.integers(0, 5 * EUR)] * len(ADS.channels)),
-    st.sampled_from(sorted(ALLOCATORS)),
+    st.sampled_from(sorted(PRESET_ALLOCATORS)),
     st.booleans(),
 )
 def test_a_channel_never_exceeds_its_pot(pots: tuple[int | None, ...], name: str, pacing: bool) -> None:
     config = CampaignConfig(12 * EUR, pots=pots, pacing=pacing)
-    done = run_campaign(market(60, 2), CLICKS, ALLOCATORS[name], config)
+    done = run_campaign(market(60, 2), CLICKS, PRESET_ALLOCATORS[name], config)
     assert done.audit.sound
     for channel, pot in zip(ADS.channels, pots, strict=True):
         if pot is not None:
@@ -79,13 +79,13 @@ def test_a_pot_binds_and_the_rest_of_the_money_goes_elsewhere(tmp_path: Path) ->
 @given(
     budget=st.integers(0, 30 * EUR),
     preset=st.sampled_from(sorted(PRESETS)),
-    name=st.sampled_from(sorted(ALLOCATORS)),
+    name=st.sampled_from(sorted(PRESET_ALLOCATORS)),
     pacing=st.booleans(),
     daily=st.none() | st.integers(0, 8 * EUR),
 )
 def test_spend_never_exceeds_the_budget(budget: int, preset: str, name: str, pacing: bool, daily: int | None) -> None:
     config = CampaignConfig(budget, pacing=pacing, daily=daily, **PRESETS[preset])
-    done = run_campaign(market(60, 2), CLICKS, ALLOCATORS[name], config)
+    done = run_campaign(market(60, 2), CLICKS, PRESET_ALLOCATORS[name], config)
     assert done.audit.sound
     assert done.spent == sum(r["spent"] for r in done.rounds) == done.charged.sum() <= budget
     for account, balance in done.audit.balances.items():

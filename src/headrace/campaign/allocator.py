@@ -3,9 +3,8 @@
 So the choice of one user does not depend on another's, and has a propensity. `fix` looks at a forecast, predictions of
 users as they stood before the round, and returns a rule; the rule looks at one user at a time.
 
-    TopUsers       the paper's: users by predicted reward (section 3.7.2), channels by eta P_u + (1 - eta) P_initial
-    TopByChannel   each channel has a share of the money and takes its best users until that share is spent
-    Price          one price of money for all: the channel of the largest gain less price times cost, if that is above 0
+    TopUsers    the paper's: users by predicted reward (section 3.7.2), channels by eta P_u + (1 - eta) P_initial
+    Price       one price of money for all: the channel of the largest gain less price times cost, if that is above 0
 
 S users of the forecast, n users in turn, M channels. Money in the budget's currency.
 """
@@ -16,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from headrace.campaign.scores import Scores
-from headrace.errors import UserError
 from headrace.journeys.seams import Floats
 from headrace.ope.selection import Threshold, threshold
 
@@ -94,54 +92,6 @@ class _Top:
 
 
 @dataclass(frozen=True, slots=True)
-class TopByChannel:
-    """Each user belongs to the channel that is best for them against that channel's mean; a channel with its share of
-    the money takes its users in the order of gain per cost."""
-
-    shares: tuple[float, ...] | None = None  # (M,) of the money; None: P_initial
-    name: str = "top-by-channel"
-
-    def fix(self, forecast: Forecast) -> Rule:
-        scores = forecast.scores
-        shares = forecast.initial if self.shares is None else np.array(self.shares) / sum(self.shares)
-        if shares.shape != forecast.initial.shape:
-            raise UserError(f"top-by-channel: {len(shares)} shares, expected {len(forecast.initial)}, one a channel")
-        usual = np.maximum(np.average(scores.gain, axis=0, weights=forecast.weight), 1e-12)
-        own, order = _own(scores, usual)
-        edges = np.full(len(usual), np.inf)
-        for m in range(len(usual)):
-            rows = np.flatnonzero(own == m)
-            rows = rows[np.argsort(-order[rows], kind="stable")]
-            spent = np.cumsum(scores.cost[rows, m] * forecast.weight[rows])
-            money = shares[m] * forecast.allowance * forecast.weight.sum() if shares[m] > 0 else 0.0
-            fits = int(np.searchsorted(spent, money, side="right"))
-            if fits:
-                edges[m] = order[rows[fits - 1]]
-        return _ByChannel(usual, edges)
-
-
-@dataclass(frozen=True, slots=True)
-class _ByChannel:
-    usual: Floats  # (M,) mean gain
-    edges: Floats  # (M,) least gain per cost
-
-    def chances(self, scores: Scores) -> Floats:
-        own, order = _own(scores, self.usual)
-        return np.asarray(np.eye(len(self.usual))[own] * (order >= self.edges[own])[:, None])
-
-    @property
-    def told(self) -> dict[str, Any]:
-        return {"edges": [None if np.isinf(e) else float(e) for e in self.edges]}
-
-
-def _own(scores: Scores, usual: Floats) -> tuple[Any, Floats]:
-    """Each user's channel (n,), and its gain per cost there (n,)."""
-    own = (scores.gain / usual).argmax(axis=1)
-    at = np.arange(len(own)), own
-    return own, scores.gain[at] / np.maximum(scores.cost[at], 1e-12)
-
-
-@dataclass(frozen=True, slots=True)
 class Price:
     """The dual price at which the expected spend of the forecast is its allowance, found by halving."""
 
@@ -187,6 +137,3 @@ def priced(scores: Scores, price: float | Floats) -> Floats:
     rows = np.arange(len(best))
     chosen[rows, best] = worth[rows, best] > 0
     return chosen
-
-
-ALLOCATORS: dict[str, Allocator] = {kind.name: kind for kind in (TopUsers(), TopByChannel(), Price())}

@@ -291,6 +291,17 @@ def test_a_killed_comparison_goes_on_to_equal_results(trained: Path, tmp_path: P
         assert re.sub("<dt>command.*", "", whole) == re.sub("<dt>command.*", "", killed), name
 
 
+def test_a_comparison_takes_further_methods_and_budgets_and_plays_nothing_twice(trained: Path, tmp_path: Path) -> None:
+    assert headrace(flags(trained, tmp_path / "c", "random")) == 0
+    played = {path: path.stat().st_mtime_ns for path in (tmp_path / "c").glob("cells/*/*/cell.npz")}
+    assert headrace(flags(trained, tmp_path / "c", "random,majority", "5", "2")) == 0
+    assert len(played) == 2 and all(path.stat().st_mtime_ns == when for path, when in played.items())
+    assert headrace(flags(trained, tmp_path / "whole", "random,majority", "5", "2")) == 0
+    for name in ("results.json", "contest.json", "p_values.json"):
+        assert (tmp_path / "c" / name).read_text() == (tmp_path / "whole" / name).read_text(), name
+    assert headrace([*flags(trained, tmp_path / "c", "random"), "--users", "61"]) == 2
+
+
 def test_a_comparison_does_not_go_on_with_another_run_of_the_same_name(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     for seed in ("0", "1"):

@@ -19,7 +19,7 @@ class CompareCampaign:
     """Of each campaign, in the world's currency; several: all of it for each of them, and value against budget."""
     out: Path
     """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
-    stopped goes on."""
+    stopped goes on; one that is done takes further methods, seeds and budgets."""
     run: Annotated[Path | None, QUIET] = None
     """A folder that train left, of a log of this world that is still there; default: a log is simulated and mtorl
     trained."""
@@ -86,14 +86,15 @@ class CompareCampaign:
             refuse_own_users(self.run, range(self.seed, self.seed + self.seeds))
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
-        config = {"command": "compare", "room": "campaign", "methods": [*methods, *bounds], "seeds": self.seeds}
-        config |= {
+        # methods, seeds and budgets may be added later: what was played stays
+        config: dict[str, Any] = {
+            "command": "compare",
+            "room": "campaign",
             "dataset": scenario.name,
-            "budgets": list(budgets),
-            "users": self.users,
-            "days": scenario.days_of(self.days),
+            "currency": scenario.currency,
         }
-        config |= {"first_seed": self.seed, "alpha": self.alpha, "price": self.price, "currency": scenario.currency}
+        config |= {"users": self.users, "days": scenario.days_of(self.days), "first_seed": self.seed}
+        config |= {"alpha": self.alpha, "price": self.price}
         if self.run is None:
             config |= {"reward": self.reward, "log_users": self.log_users, "set": list(self.set)}
         else:

@@ -20,6 +20,7 @@ ACCOUNT, PAGE = "contest.json", "compare.html"
 COLUMNS = ("method", "gross", "increment", "of full information", "spent", "ours less it")
 GROSS = ("true_value", "incremental_value")
 NARROW = ("method", "increment", "of full information", "spent", "ours less it")  # what a terminal has room for
+BOUND = " (bound)"
 PALE, OTHERS = "#c8c8c8", "the others"
 STYLES = {"ours": (BLUE, [1, 0]), "informed": (GREY, [6, 3]), "full-information": (GREY, [2, 3])}  # colour and dash
 RIVAL_COLOURS = tuple(colour for colour in LINES if colour != BLUE)
@@ -44,7 +45,7 @@ def write_contest(directory: Path, out: Path | None = None) -> Path:
         )
     several = len(parts) > 1
     content = {
-        "title": f"Campaigns of {listed([p['budget'] for p in parts])} in the world {config['dataset']}",
+        "title": f"Campaigns of {money(told)} in the world {config['dataset']}",
         "sentence": sentence(told),
         "curves": drawing.all([by_budget(records, told["gain"], told["currency"])] if several else []),
         "parts": parts,
@@ -64,11 +65,16 @@ def at(records: Sequence[Record], budget: float) -> list[Record]:
 
 def sentence(told: Mapping[str, Any]) -> str:
     """What is compared, in words."""
-    budget = listed([f"{show(amount, 2)} {told['currency']}" for amount in told["budgets"].values()])
     return (
         f"{told['gain']}, sums over {told['users']:,} users, mean of {told['seeds']} worlds, "
-        f"95 % intervals over users; every method meets the same users and luck with {budget}."
+        f"95 % intervals over users; every method meets the same users and luck with {money(told)}."
     )
+
+
+def money(told: Mapping[str, Any]) -> str:
+    """The budgets in words."""
+    amounts = [f"{show(amount, 2)} {told['currency']}" for amount in told["budgets"].values()]
+    return listed(amounts) if len(amounts) < 4 else f"each of {len(amounts)} budgets from {amounts[0]} to {amounts[-1]}"
 
 
 def rows(records: Sequence[Record]) -> list[list[str]]:
@@ -78,7 +84,7 @@ def rows(records: Sequence[Record]) -> list[list[str]]:
     value = {name: _figure(held, name, "incremental_value") for name in names}
     names.sort(key=lambda name: -(value[name] or {"value": 0.0})["value"])
     found = [
-        [f"{name} (bound)", *(f"at most {_words(_figure(held, name, f'{of}_bound'))}" for of in GROSS), "-", "-", "-"]
+        [f"{name}{BOUND}", *(f"at most {_words(_figure(held, name, f'{of}_bound'))}" for of in GROSS), "-", "-", "-"]
         for name in dict.fromkeys(r["method"] for r in held if r["metric"] == "true_value_bound")
     ]
     for name in names:
@@ -196,6 +202,7 @@ def print_contest(directory: Path, console: Console) -> None:
         for row in rows(of):
             cells = dict(zip(COLUMNS, row, strict=True))
             cells["of full information"] = cells["of full information"].split(" [")[0]
+            cells["method"] = cells["method"].removesuffix(BOUND)
             made.add_row(*(cells[name] for name in NARROW))
         console.print(made)
         for line in verdict(of):

@@ -10,7 +10,6 @@ campaign-PART.md and .json, and pictures/campaign-budget.svg.
 
 import argparse
 import dataclasses
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -121,7 +120,9 @@ def main() -> None:
             else:
                 folder = compared("ads", flags, work / part)
                 text = by_budget(folder, given.out.parent / "pictures") if part == "budgets" else table(folder)
-                shutil.copyfile(folder / "results.json", given.out / f"campaign-{part}.json")
+                found = load(folder / "results.json")
+                kept = [r for r in found if part != "budgets" or r["seed"] is None]  # of many, the means alone
+                save(kept, given.out / f"campaign-{part}.json")
             command = f"python bench/campaign.py --parts {part}" + "".join(f" {k} {v}" for k, v in seeds.items())
             text += f"\n\n{made_by(command)}"
             text += f" {time.process_time() - begun:.0f} s of CPU.\n" if given.work is None else "\n"

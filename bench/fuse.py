@@ -22,7 +22,7 @@ from scipy.stats import spearmanr
 from headrace.evaluate.results import aggregate
 from headrace.fuse import bo
 from headrace.fuse.acting import Fixed, together, world_box
-from headrace.fuse.comparing import EVALUATION, Sizes, Table, world_named
+from headrace.fuse.comparing import EVALUATION, REFERENCE, Sizes, Table, world_named
 from headrace.fuse.cycle import ARMS, CycleConfig, cycle
 from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import LogSum, kendall
@@ -93,8 +93,9 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     whole = aggregate(found) if seeds > 1 else found
     held = {(r["method"], r["metric"], r["against"]): r for r in whole}
     lines = [
-        "| method | conservative value | FQE | far from the log | dwell time | over BO | positive rate over BO |",
-        "|---|---|---|---|---|---|---|",
+        "| method | conservative value | FQE | far from the log "
+        "| dwell time | over BO | gap closed | positive rate over BO |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method in ORDER:
         if (method, "dwell_time", None) not in held:
@@ -108,8 +109,11 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
         lines.append(
             f"| {method} | {cell('value_cfqe', '.1f')} | {cell('value_fqe', '.1f')} | "
             f"{'' if far is None else format(far, '.0%')} | {cell('dwell_time', '.1f')} | "
-            f"{cell('dwell_time_gain', '+.1%')} | {cell('positive_interaction_rate_gain', '+.1%')} |"
+            f"{cell('dwell_time_gain', '+.1%')} | {cell('dwell_time_gap_closed', '.0%')} | "
+            f"{cell('positive_interaction_rate_gain', '+.1%')} |"
         )
+    seen = [_figure(held[REFERENCE, f"dwell_time{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
+    lines.append(f"| {REFERENCE}, which sees the latent state | | | | {' | '.join(seen)} | | |")
     truth = {m: held[m, "dwell_time", None]["value"] for m in ORDER if (m, "dwell_time", None) in held}
     lines += ["", *_ranks(held, truth), ""]
     reasons = sorted({f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"]})
@@ -217,7 +221,7 @@ def sweeps(of: Table, name: str, command: str) -> None:
         _say(label)
         folder = of.out / "sweeps" / label.replace(" ", "-")
         config = METHODS["bcq"].config_type(
-            **{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": 1_000, **changes}
+            **{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": UPDATES, **changes}
         )
         method = METHODS["bcq"](config)
         run = Run.create(folder, method.settings(), resume=True)
@@ -235,13 +239,13 @@ def sweeps(of: Table, name: str, command: str) -> None:
             lines.append(
                 f"| {label} | " + " | ".join(f"{g.value:+.1%} [{g.low:+.1%}, {g.high:+.1%}]" for g in gains) + " |"
             )
-    lines += ["", "1,000 updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's."]
+    lines += ["", f"{UPDATES:,} updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's."]
     _write(f"fuse-sweeps-{name}", lines, command)
 
 
 def days(given: Any, name: str, command: str) -> None:
     """The daily cycle."""
-    config = METHODS["bcq"].config_type(**{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": 1_000})
+    config = METHODS["bcq"].config_type(**{**METHODS["bcq"].presets["quick"], "samples": 5, "updates": UPDATES})
     out = given.runs / f"cycle-{name}"
     out.mkdir(parents=True, exist_ok=True)
     sizes = CycleConfig(given.days, users=given.users, explorers=given.users, trials=30)
@@ -260,7 +264,7 @@ def days(given: Any, name: str, command: str) -> None:
         lines.append(f"| {day or f'{sizes.keep + 1} to {given.days}'} | {' | '.join(cells)} |")
     lines += [
         "",
-        f"{given.users} served users, the same of all arms; as many explorers; 1,000 updates a night, one seed.",
+        f"{given.users} served users, the same of all arms; as many explorers; {UPDATES:,} updates a night, one seed.",
     ]
     _write(f"fuse-cycle-{name}", lines, command, found)
 

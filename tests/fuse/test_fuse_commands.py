@@ -157,6 +157,8 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_pa
     found = {(r["method"], r["metric"], r["against"]) for r in records}
     for method in ("bcq", "bcq-re"):
         assert {(method, "dwell_time", "bo"), (method, "value_cfqe", None)} <= found
+        assert (method, "dwell_time_gap_closed", None) in found
+    assert ("long-horizon", "dwell_time_gain", None) in found
     assert ("bo", "dwell_time", None) in found
     first = (tmp_path / "a" / "results.json").read_bytes()
     cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"

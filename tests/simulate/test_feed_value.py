@@ -60,6 +60,19 @@ def test_a_paired_interval_is_that_of_the_users_differences_and_of_no_others() -
                 compare(elsewhere, "dwell_time")
 
 
+def test_a_gap_is_closed_from_nothing_at_its_low_end_to_all_at_its_high_one() -> None:
+    low, mid, high = (feed_value(FEED, name, 400, days=2, seed=1) for name in ("shuffle", "static", "greedy-watch"))
+    assert low.gap_closed(low, high, "dwell_time").value == 0.0
+    whole = high.gap_closed(low, high, "dwell_time")
+    assert (whole.value, whole.low, whole.high) == (1.0, 1.0, 1.0)
+    found = mid.gap_closed(low, high, "dwell_time")
+    part, gap = mid.less(low, "dwell_time"), high.less(low, "dwell_time")
+    assert part.value is not None and gap.value is not None and found.low is not None and found.high is not None
+    assert found.value == pytest.approx(part.value / gap.value)
+    assert found.low < part.value / gap.value < found.high
+    assert "no gap" in str(mid.gap_closed(high, low, "dwell_time").refused)
+
+
 def test_intervals_of_ratios_cover() -> None:
     truth = feed_value(FEED, "shuffle", 20_000, days=2, seed=5)["requests_per_session"].value
     assert truth is not None

@@ -2,8 +2,9 @@
 
 A seed's course: Bayesian optimisation finds static weights by rollouts, as a product would have before any learning;
 users explore around them (mixed) and at random (for -re); every method learns on the first 90 % of the sessions; the
-estimators see the last 10 %; then all policies meet the same fresh users with the same luck. Each method's run is a
-folder, `cells/METHOD-SEED`; what is there and whole is not done again.
+estimators see the last 10 %; then all policies meet the same fresh users with the same luck, as does the long-horizon
+reference, which sees the latent state: how much of the way to it from the static weights each method closes. Each
+method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again.
 """
 
 import json
@@ -34,13 +35,17 @@ from headrace.learn.run import Run
 from headrace.ope.fitted import OnPolicy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
+from headrace.simulate import feed_references
 from headrace.simulate.calibrate import variants
+from headrace.simulate.feed import FeedWorld
 from headrace.simulate.feed_log import simulate_feed
+from headrace.simulate.feed_policies import rollout
 from headrace.simulate.feed_value import FeedValue
 from headrace.simulate.scenario import Scenario
 
 FRACTIONS = (0.9, 0.0, 0.1)  # of sessions in time: policies learn on the first, estimators on the last
 FIGURES = ("dwell_time", "positive_interaction_rate")
+REFERENCE = "long-horizon"
 EVALUATION, SEARCH = 500_000, 1_000_000  # first numbers of the users that policies are valued, and searched, on
 Tell = Callable[[str], None]
 
@@ -121,7 +126,8 @@ class Table:
                 self.scenario, list(acts.values()), users, self.sizes.days, seed, ready.actions, ready.state
             )
             truths |= dict(zip(acts, values, strict=True))
-        records = self.records(seed, truths, worths)
+        tell(f"seed {seed}: the reference that sees the latent state")
+        records = self.records(seed, truths, worths, self.reference(seed))
         durable.replace_text(done, json.dumps(records))
         return records
 
@@ -208,10 +214,32 @@ class Table:
         held = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
         return held, own_values(held, config)
 
-    def records(self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth]) -> list[Record]:
-        """Values, and paired differences to Bayesian optimisation, absolute and as a share."""
+    def reference(self, seed: int) -> FeedValue:
+        """What the long-horizon policy is worth to the users that all meet; searched once, unless it comes with the
+        world."""
+        file = self.out / f"{REFERENCE}.json"
+        if not file.is_file():
+            search = feed_references.Search(self.sizes.search_users, SEARCH, self.sizes.search_days)
+            try:
+                found = feed_references.load(self.scenario).latent
+            except UserError:
+                found = feed_references.search_latent(self.scenario, search).parameters
+            durable.replace_text(file, json.dumps(found.tolist()))
+        act = feed_references.latent(np.array(json.loads(file.read_text(encoding="utf-8"))))
+        users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
+        world = FeedWorld(self.scenario, users, seed, self.sizes.days)
+        for _ in rollout(world, act(world)):
+            pass
+        return FeedValue(REFERENCE, self.sizes.days, world.totals, seed)
+
+    def records(
+        self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth], reference: FeedValue
+    ) -> list[Record]:
+        """Values, paired differences to Bayesian optimisation, absolute and as a share, and of the way from it to the
+        reference the share that is closed."""
         source = Source(self.dataset, "time", seed=seed)
-        found = []
+        found = [_told(source, REFERENCE, figure, reference[figure]) for figure in FIGURES]
+        found.append(_told(source, REFERENCE, "dwell_time_gain", reference.relative(truths["bo"], "dwell_time")))
         for name, truth in truths.items():
             if name not in self.methods and name != "bo":
                 continue
@@ -221,6 +249,9 @@ class Table:
                     found.append(_told(source, name, figure, truth.less(truths["bo"], figure), "bo"))
                     share = truth.relative(truths["bo"], figure)
                     found.append(_told(source, name, f"{figure}_gain", share))
+            if name != "bo":
+                closed = truth.gap_closed(truths["bo"], reference, "dwell_time")
+                found.append(_told(source, name, "dwell_time_gap_closed", closed))
         for name, worth in worths.items():
             found += [_told(source, name, metric, e) for metric, e in worth.estimates.items()]
             for metric, figure_of in (("far_from_log", worth.far), ("action_size", worth.edge)):

@@ -72,6 +72,18 @@ class FeedValue:
         (mine, my_pulls), (theirs, their_pulls) = self._pulls(name), other._pulls(name)
         return interval(mine / theirs - 1, my_pulls / theirs - mine * their_pulls / theirs**2)
 
+    def gap_closed(self, low: "FeedValue", high: "FeedValue", name: str) -> Estimate:
+        """How far this policy's figure goes from that of `low` to that of `high`, as a share of the way, with its
+        paired interval; refused where `high` is no better. Raises as `less` does."""
+        check_paired(self, low)
+        check_paired(high, low)
+        (mine, my_pulls), (bottom, low_pulls), (top, high_pulls) = (v._pulls(name) for v in (self, low, high))
+        if not top > bottom:
+            reason = f"{high.policy} has no better {name.replace('_', ' ')}, so there is no gap"
+            return Estimate(None, None, None, len(my_pulls), refused=reason)
+        share = (mine - bottom) / (top - bottom)
+        return interval(share, (my_pulls - low_pulls - share * (high_pulls - low_pulls)) / (top - bottom))
+
     def _pulls(self, name: str) -> tuple[float, Floats]:
         """A figure, and how far each user pulls it: the linear part of a ratio of sums, (N,), mean 0."""
         if name not in FIGURES:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from d3rlpy_folder import install
 from made_by import made_by
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "channel"))
@@ -25,8 +26,6 @@ from chain import EXACT, GAMMA, LEFT, RIGHT, STATES, by_state, chain_log, optima
 from headrace.channel.methods import METHODS
 from headrace.journeys.store import Journeys
 
-PACKAGES = ("d3rlpy==2.8.1", "gym==0.26.2", "gym-notices", "h5py", "structlog", "colorama", "dataclasses-json==0.6.7")
-PACKAGES += ("marshmallow==3.26.1", "typing-inspect", "mypy-extensions")
 USERS, UPDATES = 300, 3_000
 OURS: dict[str, dict[str, Any]] = {  # beside each the tests' way to fit a chain exactly
     "discrete-cql": {"alpha": 0.01},
@@ -94,9 +93,7 @@ def ours(journeys: Journeys, name: str, seed: int, scratch: Path) -> Found:
 
 
 def theirs(journeys: Journeys, scratch: Path, seeds: int) -> dict[str, list[Found]]:
-    library = scratch / "library"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(library), *PACKAGES]
-    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    library = install(scratch / "library")
     end = np.zeros(journeys.n_steps, dtype=bool)
     end[np.asarray(journeys.offsets)[1:] - 1] = True
     columns = {"state": journeys.column("feature/state"), "action": journeys.channel, "reward": journeys.gain("gain")}

@@ -48,6 +48,7 @@ PARTS = (
     ["campaign_refit.py"],
     ["plan.py"],
     ["fuse.py", "table", "--seeds", "5"],
+    ["fuse_d3rlpy.py", "--out", "docs/tables/fuse-d3rlpy.md"],
     ["fuse.py", "figures"],
     ["fuse.py", "sweeps"],
     ["fuse.py", "cycle", "--world", "kuairand"],

@@ -33,6 +33,10 @@ def exactly(value: float) -> Interval:
 
 def held_out_estimate(result: CampaignResult) -> Interval:
     """The increment as one would estimate it without a simulator: users who may see adverts less those held out."""
+    if not result.tells("gross"):
+        return Interval(
+            None, None, None, "only what adverts brought is known; have closing/totals.parquet tell the rest"
+        )
     gross, held = result.value("gross"), result.held_out
     seen, kept = gross[~held], gross[held]
     if len(kept) < 2 or len(seen) < 2:
@@ -52,19 +56,27 @@ def records_of(
         varied = Source(source.dataset, source.protocol, source.part, source.seed, source.setting | setting)
         return record(varied, method, metric, figure, n, against)
 
-    found = [entry("spend", exactly(result.spent / MICROS)), entry("true_value", total(result.value("gross")))]
-    known = all(result.worth[g].without is not None for g in result.weights)
-    if known:
+    found = [entry("spend", exactly(result.spent / MICROS))]
+    if result.tells("gross"):
+        found.append(entry("true_value", total(result.value("gross"))))
+    else:
+        told = Interval(None, None, None, "nobody told what these users gained without an advert in front of them")
+        found.append(entry("true_value", told))
+    if result.tells("without"):
         found.append(entry("incremental_value", total(result.value("gross") - result.value("without"))))
     else:
         told = Interval(None, None, None, "nobody knows what these users would have done without adverts")
         found.append(entry("incremental_value", told))
+        found.append(entry("attributed_value", total(result.value("attributed"))))
     found.append(entry("incremental_value", held_out_estimate(result), by="hold-out"))
     if reference is not None:
         found.append(entry("regret", total(reference.value("gross") - result.value("gross")), "reference"))
     for gain, worth in result.worth.items():
-        found.append(entry("true_value", total(worth.gross), gain=gain))
-        if worth.without is not None:
+        if worth.gross is not None:
+            found.append(entry("true_value", total(worth.gross), gain=gain))
+        if worth.without is None:
+            found.append(entry("attributed_value", total(worth.attributed), gain=gain))
+        elif worth.gross is not None:
             found.append(entry("incremental_value", total(worth.gross - worth.without), gain=gain))
     for r in result.rounds:
         found.append(entry("spend", exactly(r["spent"] / MICROS), round=r["round"]))

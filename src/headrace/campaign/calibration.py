@@ -44,6 +44,11 @@ class Calibration:
         for row, values in zip(self._sums[day], columns, strict=True):
             row += np.bincount(channel, values, minlength=len(row))
 
+    def renew(self, day: Integers, channel: Integers, before: Floats, after: Floats) -> None:
+        """Adverts of these days, (n,), are known to have brought `after`, and had been noted with `before`."""
+        for row, change in ((GAIN, after - before), (SQUARES, after**2 - before**2)):
+            np.add.at(self._sums[:, row], (day, channel), change)
+
     def factors(self, day: int) -> Factors:
         """What to multiply predictions by on a day; 1 as long as nothing is known."""
         known, every = self._known(day), self._sums.sum(axis=0)

@@ -4,6 +4,7 @@ N users, A of them in turn, M channels, S users of a forecast.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -131,12 +132,16 @@ class Course:
         paid = outcomes.cost[wanted[admitted]]
         settled = self.ledger.settle([k for k, ok in zip(keys, admitted.tolist(), strict=True) if ok], paid)
         outcomes.cost[wanted[admitted]] = settled.charged
-        shown, m = channel != NO_AD, len(market.channels)
+        shown, m = _shown(channel, outcomes), len(market.channels)
         gains = {name: float(values.sum()) for name, values in outcomes.gains.items()}
+        if outcomes.late is not None:
+            late = outcomes.late
+            gains = {name: s + float((late.after[name] - late.before[name]).sum()) for name, s in gains.items()}
         record = {"round": number, "day": day, "turn": turn, "stage": stage, "reachable": len(rows)}
         record |= {"scored": len(scored), "shown": int(shown.sum()), "refused": int((~admitted).sum())}
         record |= {"spent": int(settled.charged.sum()), "excess": int(settled.excess.sum()), "gains": gains}
         record |= {"channels": np.bincount(channel[shown], minlength=m).tolist(), "told": told}
+        record |= {} if outcomes.lost is None else {"lost": int(outcomes.lost.sum())}
         record["foreseen"] = round(float((chances * scores.cost).sum()) * MICROS)
         return Round(record, channel, propensity, scored, columns), outcomes
 
@@ -259,9 +264,9 @@ class Course:
 
     def _note(self, rows: Integers, done: Round, outcomes: Outcomes) -> None:
         """Bring the state to the end of the round, whether it was played or decided."""
-        record, shown = done.record, done.channel != NO_AD
+        record, shown = done.record, _shown(done.channel, outcomes)
         who, where = rows[shown], done.channel[shown]
-        gain = np.sum([w * outcomes.gains[g] for g, w in self.predictor.weights.items()], axis=0)[shown]
+        gain = self._weighed(outcomes.gains)[shown]
         cost = np.minimum(outcomes.cost, self.market.largest_cost[np.maximum(done.channel, 0)])[shown]
         first = done.scored[~np.isfinite(self.foreseen[done.scored])]
         self.foreseen[first] = self.scores.reward[first]
@@ -280,4 +285,18 @@ class Course:
             self.foreseen_spend += record["foreseen"]
             self.reserved += float(self.market.largest_cost[where].sum())
         self.value += float(gain.sum())
+        if outcomes.late is not None:
+            late, before, after = outcomes.late, *map(self._weighed, (outcomes.late.before, outcomes.late.after))
+            self.calibration.renew(late.day, late.channel, before, after)
+            self.value += float((after - before).sum())
         self.records.append(record)
+
+    def _weighed(self, gains: Mapping[str, Floats]) -> Floats:
+        """The sum of gains by the reward's weights."""
+        return np.asarray(np.sum([w * gains[g] for g, w in self.predictor.weights.items()], axis=0))
+
+
+def _shown(channel: Integers, outcomes: Outcomes) -> Bools:
+    """(A,) whose adverts were decided and shown."""
+    decided: Bools = channel != NO_AD
+    return decided if outcomes.lost is None else decided & ~outcomes.lost

@@ -1,4 +1,5 @@
-"""Market: what a campaign is run against. The simulated world is one (world_market.py), a decision service another.
+"""Market: what a campaign is run against: the simulated world (world_market.py), or real users by way of files that
+are exchanged with a company's own job (folder_market.py).
 
     while not market.done:
         rows = market.reachable()                        # who is here now
@@ -20,11 +21,23 @@ NO_AD = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Late:
+    """n earlier adverts that more is known of since: what was known of their gains before, and what is now."""
+
+    day: Integers  # (n,) of the advert
+    channel: Integers  # (n,)
+    before: dict[str, Floats]  # (n,) each
+    after: dict[str, Floats]  # (n,) each
+
+
+@dataclass(frozen=True, slots=True)
 class Outcomes:
     """What a turn's adverts brought; 0 where none was shown."""
 
     gains: dict[str, Floats]  # (A,) each
     cost: Integers  # (A,) micros
+    lost: Bools | None = None  # (A,) adverts that were not shown after all; None: every one was
+    late: Late | None = None  # what a market tells of earlier adverts; None where all is told at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +45,7 @@ class Worth:
     """One gain of all users over the whole time, whatever it came from."""
 
     attributed: Floats  # (N,) of the adverts themselves
-    gross: Floats  # (N,) and without an advert in front of the user
+    gross: Floats | None  # (N,) and without an advert in front of the user; None where only adverts are told of
     without: Floats | None  # (N,) gross if there had been no campaign; None where nobody can know
 
 
@@ -73,7 +86,7 @@ class Market(Protocol):
 
     @property
     def traffic(self) -> Floats:
-        """(T,) how many users are to be expected at each turn of a day, by what is known before the campaign."""
+        """(T,) how many users are to be expected at each turn of a day, by what is known before the turn."""
         ...
 
     def window_days(self, gain: str) -> float:

@@ -74,8 +74,12 @@ class CampaignResult:
         """Micros."""
         return self.audit.balances[TOTAL].spent
 
+    def tells(self, what: Literal["gross", "without"]) -> bool:
+        """Whether the market tells this of all gains that count."""
+        return all(getattr(self.worth[g], what) is not None for g in self.weights)
+
     def value(self, what: Literal["attributed", "gross", "without"] = "gross") -> Floats:
-        """(N,) the campaign's gain of each user: by the reward's weights."""
+        """(N,) the campaign's gain of each user, by the reward's weights; only what the market `tells`."""
         found: Floats = np.sum([w * getattr(self.worth[g], what) for g, w in self.weights.items()], axis=0)
         return found
 

@@ -30,7 +30,10 @@ COMMANDS = {  # name: (module:class, what it does)
     "rank": ("rank:Rank", "the best items of each request by a fusion policy, or of each session by a predictor"),
     "cycle": ("cycle:Cycle", "serve, log, retrain day by day in a world, beside a frozen policy and static weights"),
     "embed": ("embed:Embed", "what the encoder holds of each user, for other models"),
-    "campaign": ("campaign:Campaign", "spend a budget on a world's users, exploring first, never more than it"),
+    "campaign": (
+        "campaign:Campaign",
+        "spend a budget on a world's users or on real ones, exploring first, never more than it",
+    ),
     "simulate": ("simulate:Simulate", "write a log of a simulated world"),
     "calibrate": ("calibrate:Calibrate", "fit a world's scenario to a real log, and say how near it comes"),
     "report": ("report:Report", "write a run's results as one page"),

@@ -1,4 +1,4 @@
-"""headrace campaign: spend a budget on a world's users by a trained run."""
+"""headrace campaign: spend a budget on a world's users, or on real ones, by a trained run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,14 +15,19 @@ class Campaign:
 
     run: tyro.conf.Positional[Path]
     """A folder that train left."""
-    world: str
-    """ads | criteo | a scenario file"""
     budget: float
-    """In the world's currency."""
+    """In the world's or the market's currency."""
     out: Path
     """A new folder."""
-    users: int = 10_000
-    """How many users the world has."""
+    world: Annotated[str | None, QUIET] = None
+    """ads | criteo | a scenario file: simulated users. Either this, or --market."""
+    market: Annotated[Path | None, QUIET, tyro.conf.arg(metavar="FOLDER")] = None
+    """Real users: a folder with a market.toml, where files are exchanged with a job of yours turn by turn
+    (docs/campaigns.md)."""
+    wait: Annotated[float | None, QUIET, tyro.conf.arg(metavar="SECONDS")] = None
+    """Wait so long for a file of a --market, then stop; default: as long as it takes."""
+    users: Annotated[int | None, QUIET] = None
+    """How many users the world has; default: 10,000."""
     days: Annotated[int | None, QUIET] = None
     """How long the world lasts; default: the scenario's own."""
     rounds: Annotated[int | None, QUIET] = None
@@ -67,16 +72,15 @@ class Campaign:
         from headrace.campaign.procedure import run_campaign
         from headrace.campaign.refit import GoingOn
         from headrace.campaign.rounds import Record
-        from headrace.campaign.world_market import TrueRates, WorldMarket
+        from headrace.campaign.world_market import TrueRates
         from headrace.cli.console import err, out, progress
-        from headrace.cli.contest import after_the_log, pots_of, refuse_own_users, spender
+        from headrace.cli.contest import pots_of, spender
+        from headrace.cli.markets import place_of
         from headrace.cli.settings import refuse_run
-        from headrace.cli.worlds import fitted, history, task_of
         from headrace.errors import unknown
         from headrace.evaluate.results import Source, save
         from headrace.learn.run import Run
         from headrace.report.campaign_page import ACCOUNT, gain_words, summary, write_campaign
-        from headrace.simulate.scenario import Scenario
 
         if self.preset not in PRESETS:
             raise unknown("preset", self.preset, PRESETS, "campaign")
@@ -86,13 +90,7 @@ class Campaign:
             raise unknown("score", self.score, ("gain", "increment"), "campaign")
         if not self.resume:
             refuse_run(self.out, ", or go on with --resume")
-        scenario = Scenario.load(self.world)
-        task_of(scenario, "ads")
-        method, sealed = fitted(self.run, scenario)
-        refuse_own_users(self.run, [self.seed])
-        if self.refit is not None:
-            scenario = after_the_log(self.run, scenario)
-        steps, statistics = history(method)
+        place = place_of(self)
         daily = None if self.daily is None else to_micros(self.daily, "daily")
         limits: dict[str, Any] = {
             "hold_out": self.hold_out,
@@ -102,59 +100,58 @@ class Campaign:
             "refit_every": self.refit,
         }
         limits |= {} if self.rescore is None else {"rescore": self.rescore}
-        predictor, initial, told = spender(self, method, scenario)
+        predictor, initial, told = spender(self, place.method, place.channels)
         limits |= {} if initial is None else {"initial": initial}
         if told:
             err.print(told)
         budget = to_micros(self.budget)
-        limits |= {"pots": pots_of(self.channel_budget, scenario, budget)}
+        limits |= {"pots": pots_of(self.channel_budget, place.channels, budget)}
         config = CampaignConfig(budget, **(PRESETS[self.preset] | limits))
-
-        def market() -> WorldMarket:
-            return WorldMarket(scenario, self.users, self.seed, self.days, steps, statistics, self.price)
-
-        ours = market()
         settings: dict[str, Any] = {
             "command": "campaign",
             "run": self.run.name,
-            "method": method.name,
-            "dataset": scenario.name,
+            "method": place.method.name,
+            "dataset": place.name,
         }
-        settings |= {"preset": self.preset, "users": self.users, "days": ours.days, "seed": self.seed}
+        settings |= {"preset": self.preset, **place.settings, "seed": self.seed}
         settings |= {"correct": self.correct, "score": self.score, "alpha": self.alpha}
         settings |= {"price": self.price, "campaign": dataclasses.asdict(config)}
-        folder = Run.create(
-            self.out, settings, self.resume, data_fingerprint=scenario.sha256, trained=sealed["model.safetensors"]
-        )
         gain = gain_words(predictor.weights)
-        currency = scenario.currency if self.price is None else "(priced)"
-        with folder.locked(), progress("campaign") as tell:
+        currency = place.currency if self.price is None else "(priced)"
+        with progress("campaign") as tell:
+            ours = place.market(tell)
+            folder = Run.create(
+                self.out, settings, self.resume, data_fingerprint=place.fingerprint, trained=place.model
+            )
+            with folder.locked():
 
-            def show(record: Record, spent: int, value: float) -> None:
-                place = f"round {record['round']}, day {record['day']}"
-                tell(f"{place}: {spent / MICROS:,.2f} {currency}, {value:,.4g} {gain}", spent, config.budget)
+                def show(record: Record, spent: int, value: float) -> None:
+                    at = f"round {record['round']}, day {record['day']}"
+                    tell(f"{at}: {spent / MICROS:,.2f} {currency}, {value:,.4g} {gain}", spent, config.budget)
 
-            allocator = PRESET_ALLOCATORS[self.preset]
-            refit = None if self.refit is None else GoingOn(Run.open(self.run))
-            result = run_campaign(ours, predictor, allocator, config, folder.path, refit, show)
-            tell("full information")
-            alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day", "pots")}
-            known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
-            reference = run_campaign(market(), TrueRates(predictor.weights), PRESET_ALLOCATORS["default"], known)
-            tell("writing")
-            source = Source(scenario.name, "campaign", "world", self.seed)
-            records = records_of(result, source, method.name, reference)
-            account = account_of(result, scenario.channels, currency, reference)
-            if not (folder.path / "journeys").exists():
-                ours.journeys(folder.path / "journeys")
-            save(records, folder.path / "results.json")
-            folder.write_json(ACCOUNT, account)
-            write_campaign(folder.path)
-            folder.seal()
+                refit = None if self.refit is None else GoingOn(Run.open(self.run))
+                allocator = PRESET_ALLOCATORS[self.preset]
+                result = run_campaign(ours, predictor, allocator, config, folder.path, refit, show)
+                reference = None
+                if place.part == "world":
+                    tell("full information")
+                    alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day", "pots")}
+                    known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
+                    best = PRESET_ALLOCATORS["default"]
+                    reference = run_campaign(place.market(tell), TrueRates(predictor.weights), best, known)
+                tell("writing")
+                source = Source(place.name, "campaign", place.part, self.seed)
+                records = records_of(result, source, place.method.name, reference)
+                account = account_of(result, place.channels, currency, reference)
+                if not (folder.path / "journeys").exists():
+                    ours.journeys(folder.path / "journeys")
+                save(records, folder.path / "results.json")
+                folder.write_json(ACCOUNT, account)
+                write_campaign(folder.path)
+                folder.seal()
         for name, value in summary(records, account):
             out.print(f"{name}: {value}")
         if not result.audit.sound:
             raise AssertionError(f"the ledger does not add up: {'; '.join(result.audit.problems)}")
-        out.print(
-            f"{self.out / 'campaign.html'}: the same as a page; {self.out / 'journeys'}: its log, for  headrace ope"
-        )
+        log = f"; {self.out / 'journeys'}: its log, for  headrace ope" if (self.out / "journeys").exists() else ""
+        out.print(f"{self.out / 'campaign.html'}: the same as a page{log}")

@@ -55,7 +55,7 @@ def learnt(flags: "CompareCampaign", scenario: Scenario, folder: Path, tell: Cal
 
 
 def spender(
-    flags: "Campaign", method: Method, scenario: Scenario
+    flags: "Campaign", method: Method, channels: tuple[str, ...]
 ) -> tuple[Predictor, tuple[float, ...] | None, str | None]:
     """A campaign's predictor, P_initial where its preset explores by it, and what a person should be told.
 
@@ -63,31 +63,31 @@ def spender(
     """
     plain: Predictor = Foreseeing(method, 1.0 if flags.price is None else flags.price)
     if flags.score == "increment":
-        return OverNoAd(plain, no_ad_channel(scenario.channels)), None, None
+        return OverNoAd(plain, no_ad_channel(channels)), None, None
     ours = flags.preset == "default"
     if ours and not flags.correct:
         return plain, None, None
     if own_journeys(open_run(flags.run)) is None:
         lacks = "the predictions are not corrected" if ours else "exploration draws all channels alike"
         return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
-    material = material_of(flags.run, scenario, flags.alpha, flags.price)
+    material = own_material(flags.run, method, flags.alpha, flags.price)
     return (material.corrected, None, None) if ours else (plain, material.initial, None)
 
 
-def pots_of(given: tuple[str, ...], scenario: Scenario, budget: int) -> tuple[int | None, ...] | None:
+def pots_of(given: tuple[str, ...], channels: tuple[str, ...], budget: int) -> tuple[int | None, ...] | None:
     """Micros that each channel may cost at most, from CHANNEL=AMOUNT words; None where none is limited."""
     limits = with_flags({}, "budget", given, "--channel-budget")
     for name in limits:
-        if name not in scenario.channels:
-            raise unknown("channel", name, scenario.channels, "--channel-budget")
+        if name not in channels:
+            raise unknown("channel", name, channels, "--channel-budget")
     pots = {
         name: amount_of(of.budget, budget, f"--channel-budget {name}", up=False)
         for name, of in limits.items()
         if of.budget is not None
     }
-    if all(pots.get(name) == 0 for name in scenario.channels):
+    if all(pots.get(name) == 0 for name in channels):
         raise UserError("--channel-budget: every channel is closed, so nothing could be spent; leave one open")
-    return tuple(pots.get(name) for name in scenario.channels) if pots else None
+    return tuple(pots.get(name) for name in channels) if pots else None
 
 
 def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:
@@ -105,19 +105,28 @@ def refuse_own_users(path: Path, seeds: Iterable[int]) -> None:
 def after_the_log(path: Path, scenario: Scenario) -> Scenario:
     """The scenario from the day after the last of the log that a run learnt from; UserError where the run cannot be
     trained on in it."""
+    last = datetime.datetime.fromtimestamp(last_time(path) / 1000, datetime.UTC).date()
+    return dataclasses.replace(scenario, start=(last + datetime.timedelta(days=1)).isoformat())
+
+
+def last_time(path: Path) -> float:
+    """When the log that a run learnt from ends, on its clock; UserError where the run cannot be trained on."""
     run = open_run(path)
     if run.config["method"] != "mtorl":
         raise UserError(f"{path}: a run of {run.config['method']}; --refit trains on a run of mtorl")
     journeys = own_journeys(run)
     if journeys is None or journeys.time is None:
         raise UserError(f"{path}: its log is gone, and --refit rehearses it; train again, or leave --refit out")
-    last = datetime.datetime.fromtimestamp(float(np.max(journeys.time)) / 1000, datetime.UTC).date()
-    return dataclasses.replace(scenario, start=(last + datetime.timedelta(days=1)).isoformat())
+    return float(np.max(journeys.time))
 
 
 def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:
     """What contestants are made of; UserError where the run's log is gone."""
-    method, _ = fitted(path, scenario)
+    return own_material(path, fitted(path, scenario)[0], alpha, price)
+
+
+def own_material(path: Path, method: Method, alpha: float = 0.5, price: float | None = None) -> Material:
+    """The same of a run whose method is at hand."""
     run = open_run(path)
     journeys = own_journeys(run)
     if journeys is None:

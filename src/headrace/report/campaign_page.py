@@ -52,20 +52,37 @@ def summary(records: Sequence[Record], account: Mapping[str, Any]) -> list[tuple
     spend = figure(records, "spend")
     assert spend is not None
     rounds = account["rounds"]
-    lines = [
-        ("spent", f"{show(spend['value'], 2)} {currency} of {show(account['budget'], 2)} in {len(rounds)} rounds"),
-        (f"{gain}, gross", words(figure(records, "true_value"))),
-        (f"{gain}, incremental", words(figure(records, "incremental_value"))),
-    ]
+    lines = [("spent", f"{show(spend['value'], 2)} {currency} of {show(account['budget'], 2)} in {len(rounds)} rounds")]
+    attributed = figure(records, "attributed_value")
+    if attributed is not None:  # of a live campaign, whose increment nobody knows
+        lines.append((f"{gain} brought by adverts", words(attributed)))
+    if attributed is None or _told(records):
+        lines.append((f"{gain}, gross", words(figure(records, "true_value"))))
+    if attributed is None:
+        lines.append((f"{gain}, incremental", words(figure(records, "incremental_value"))))
     if account["held_out"]:
-        lines.append(("the same by hold-out", words(figure(records, "incremental_value", by="hold-out"))))
+        lines.append(
+            (
+                f"{gain}, incremental, by hold-out" if attributed else "the same by hold-out",
+                words(figure(records, "incremental_value", by="hold-out")),
+            )
+        )
     regret = figure(records, "regret")
     if regret is not None:
         lines.append(("less than with full information by", words(regret)))
+    lost = sum(r.get("lost", 0) for r in rounds)
+    if lost:
+        lines.append(("adverts decided and not shown", f"{lost:,}"))
     lines.append(("users reached", f"{account['reached']:,} of {account['users']:,}"))
     explored = sum(r["spent"] for r in rounds if r["stage"] == "exploration") / MICROS
     lines.append(("spent on exploration", f"{show(explored, 2)} {currency}"))
     return lines
+
+
+def _told(records: Sequence[Record]) -> bool:
+    """Whether all of the users' gains are known, whatever they came from."""
+    gross = figure(records, "true_value")
+    return gross is not None and not gross["refused"]
 
 
 def _content(directory: Path, records: Sequence[Record]) -> dict[str, Any]:
@@ -89,6 +106,7 @@ def _content(directory: Path, records: Sequence[Record]) -> dict[str, Any]:
             for name, held in audit["accounts"].items()
         ],
         "entries": listed([f"{count:,} {state}" for state, count in audit["entries"].items()]),
+        "reference": account["reference"] is not None,
         "channels": _channels(account),
         "gains": _gains(records, account),
         "provenance": provenance(list(records), config, manifest, {}),
@@ -129,9 +147,7 @@ def _channels(account: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def _gains(records: Sequence[Record], account: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Every gain, gross and incremental."""
-    named = [r["setting"]["gain"] for r in records if r["metric"] == "true_value" and "gain" in r["setting"]]
-    return [
-        (g, words(figure(records, "true_value", gain=g)), words(figure(records, "incremental_value", gain=g)))
-        for g in named
-    ]
+    """Every gain, gross and incremental; in a live campaign attributed to adverts, and gross."""
+    first, second = ("true_value", "incremental_value") if account["reference"] else ("attributed_value", "true_value")
+    named = [r["setting"]["gain"] for r in records if r["metric"] == first and "gain" in r["setting"]]
+    return [(g, words(figure(records, first, gain=g)), words(figure(records, second, gain=g))) for g in named]

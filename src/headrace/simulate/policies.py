@@ -14,9 +14,10 @@ the channels; what a row lacks to 1 is the probability of no advert. One that ke
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logit, softmax
 
 from headrace.errors import UserError, unknown
@@ -101,15 +102,20 @@ def choose(world: AdsWorld, context: Context, probabilities: Floats) -> tuple[In
         raise UserError(
             f"policy: probabilities have the shape {p.shape}, expected {expected}: users in turn x channels"
         )
+    return draw(p, context["user"], world.keys[context["row"]], world.day, world.slot)
+
+
+def draw(p: Floats, users: NDArray[Any], keys: draws.Keys, day: int, slot: int) -> tuple[Integers, Floats]:
+    """The same for users of these names and keys, (A,) each, at a slot of a day: nothing else decides their luck."""
     total = p.sum(axis=1)
     wrong = np.flatnonzero(~((p >= 0).all(axis=1) & (total <= 1 + 1e-9)))
     if len(wrong):
         row = wrong[0]
         raise UserError(
-            f"policy: probabilities of {len(wrong)} users are no distribution, first user {context['user'][row]}: "
+            f"policy: probabilities of {len(wrong)} users are no distribution, first user {users[row]}: "
             f"{p[row].tolist()}; expected values of 0 or more that sum to at most 1"
         )
-    luck = draws.uniform(world.keys[context["row"]], world.day, world.slot, Purpose.ACTION)
+    luck = draws.uniform(keys, day, slot, Purpose.ACTION)
     channel = draws.categorical(luck, np.cumsum(p, axis=1))
     beyond = np.flatnonzero(channel == p.shape[1])
     if len(beyond):  # no advert, or a sum that rounding left short of 1

@@ -37,7 +37,7 @@ GRID = np.linspace(-1, 1, 401)
 SHARED: dict[str, Any] = {"gamma": GAMMA, "batch": 128, "hidden": (64, 64), "target_every": 1, "target_rate": 0.005}
 SHARED |= {"actor_rate": 1e-3, "critic_rate": 1e-3}
 OURS: dict[str, tuple[type[Learner], Any]] = {
-    "bcq": (BCQLearner, BCQConfig(**SHARED, rho=0.05)),
+    "bcq": (BCQLearner, BCQConfig(**SHARED, rho=0.5)),
     "cql-sac": (CQLLearner, CQLConfig(**SHARED, alpha=0.01, entropy=0.01)),
     "iql": (IQLLearner, IQLConfig(**SHARED, tau=0.9, beta=10.0)),
     "td3-bc": (TD3BCLearner, TD3BCConfig(**SHARED)),
@@ -58,7 +58,7 @@ net = d3rlpy.models.VectorEncoderFactory([64, 64])
 shared = dict(gamma=gamma, batch_size=128, actor_learning_rate=1e-3, critic_learning_rate=1e-3,
               actor_encoder_factory=net, critic_encoder_factory=net)
 made = {"BCQ": lambda: BCQConfig(imitator_learning_rate=1e-3, imitator_encoder_factory=net, rl_start_step=0,
-                                 action_flexibility=0.05, n_action_samples=10, **shared),
+                                 action_flexibility=0.5, n_action_samples=10, **shared),
         "CQL": lambda: CQLConfig(conservative_weight=0.01, alpha_learning_rate=0.0, initial_alpha=1.0,
                                  temp_learning_rate=0.0, initial_temperature=0.01, n_action_samples=4, **shared),
         "IQL": lambda: IQLConfig(expectile=0.9, weight_temp=10.0, value_encoder_factory=net, **shared),

@@ -72,6 +72,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "TCN of 4 layers": {"tcn_layers": 4},
     "kernel 2": {"kernel": 2},
     "kernel 5": {"kernel": 5},
+    # how much of a journey is read at once
+    "the last 20 steps": {"length": 20},
 }
 
 

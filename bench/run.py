@@ -24,6 +24,7 @@ PARTS = (
     ["paper.py"],
     ["sweeps.py"],
     ["incremental.py"],
+    ["channel.py"],
     ["channel_d3rlpy.py", "--out", "docs/tables/channel-d3rlpy.md"],
     ["ope_coverage.py", "--out", "docs/tables/ope-coverage.md"],
     ["ope_ranking.py", "--out", "docs/tables/ope-ranking.md"],

@@ -160,10 +160,15 @@ def training(of: Table, name: str) -> None:
         rows += [
             {"step": s, "q": v, "low": v - spread[s], "high": v + spread[s], "method": method} for s, v in q.items()
         ]
-    base = alt.Chart(alt.Data(values=rows)).encode(x=alt.X("step:Q", title="updates"), color="method:N")
-    made = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="Q at the policy's actions"), y2="high:Q")
-    figures.save((made + base.mark_line(point=True).encode(y="q:Q")).properties(width=560, height=240),
-                 PICTURES / f"fuse-q-{name}.svg")  # fmt: skip
+    base = figures.chart(rows, "Q at the policy's actions", "band: its spread over states and twins").encode(
+        x=alt.X("step:Q", title="updates", axis=alt.Axis(grid=False)),
+        color=alt.Color("method:N", scale=alt.Scale(range=list(figures.LINES))).legend(symbolOpacity=1),
+    )
+    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title=None), y2="high:Q")
+    line = base.mark_line(strokeWidth=2).encode(y="q:Q")
+    figures.save(
+        figures.finish(alt.layer(band, line).properties(title=base.title), 240, 480), PICTURES / f"fuse-q-{name}.svg"
+    )
 
 
 def actions(of: Table, name: str, command: str) -> None:

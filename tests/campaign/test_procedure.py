@@ -19,6 +19,7 @@ from headrace.campaign.scores import Predictor, Scores
 from headrace.campaign.world_market import TrueRates, WorldMarket
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys
+from headrace.ope import estimate
 from headrace.simulate.scenario import Scenario
 
 ADS = Scenario.load("ads")
@@ -161,6 +162,18 @@ class Watching(WorldMarket):
         return channel, propensity
 
 
+def test_another_policy_can_be_valued_by_a_campaigns_log(tmp_path: Path) -> None:
+    market = WorldMarket(ADS, 600, 0, 6)
+    run_campaign(market, CLICKS, Price(), CampaignConfig(60 * EUR, explore=0.6))
+    log = market.journeys(tmp_path / "log")
+    assert log is not None
+    rows = np.arange(log.n_steps)
+    uniform = np.full((len(rows), 5), 0.2)
+    click = log.gain("click").astype(np.float64)
+    found = estimate(uniform, log, rows, click, estimators=["snips"])
+    assert found.support.refused is None and found.support.mean_weight == pytest.approx(1.0, abs=0.15)
+
+
 def test_the_logs_propensities_are_those_of_the_draw(tmp_path: Path) -> None:
     watched = Watching(ADS, 400, 0, 3)
     done = run_campaign(watched, CLICKS, Price(), CampaignConfig(400 * EUR, explore=0.3))
@@ -168,9 +181,9 @@ def test_the_logs_propensities_are_those_of_the_draw(tmp_path: Path) -> None:
     log = watched.journeys(tmp_path / "log")
     assert log is not None and log.n_steps == done.shown.sum()
     drawn = sorted(
-        (int(user), float(p))
-        for rows, _, channel, propensity in watched.asked
-        for user, p, c in zip(rows, propensity, channel, strict=True)
+        (int(user), float(p / some))  # of the channel, given an advert: the log holds adverts alone
+        for rows, chances, channel, propensity in watched.asked
+        for user, p, some, c in zip(rows, propensity, chances.sum(axis=1), channel, strict=True)
         if c >= 0
     )
     users = np.asarray(log.users)[log.user_of_step]
@@ -259,6 +272,8 @@ def test_a_cost_above_the_largest_is_not_charged() -> None:
     assert sum(r["excess"] for r in done.rounds) == done.audit.excess > 0
     assert done.spent <= 12 * EUR and done.audit.sound
     assert done.charged.sum() == done.spent
+    costs = [r["spent"] + r["excess"] for r in done.rounds]  # what is gone is not spent again
+    assert sum(costs) <= 12 * EUR + max(costs)
 
 
 def test_refits_come_every_so_many_rounds_and_again_after_a_kill(

@@ -9,6 +9,7 @@ over users of all seeds, and tell nothing of another log or another training. N 
 import json
 import math
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -105,7 +106,7 @@ class Contest:
             with np.load(path, allow_pickle=False) as held:
                 gross, without, charged, channels = (held[n] for n in ("gross", "without", "charged", "channels"))
                 return Cell(gross, without, charged, channels, int(held["refused"]))
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: damaged ({error}); remove it, and the cell is played again") from None
 
     def expected_s(self, name: str, material: Material) -> float:

@@ -65,7 +65,7 @@ class Course:
         self.foreseen = np.full(n, -np.inf)
         window = max(market.window_days(gain) for gain in predictor.weights)
         self.calibration = Calibration(market.days, m, window)
-        self.spent = self.spent_today = self.spent_exploring = 0  # micros
+        self.spent = self.spent_today = self.spent_exploring = self.excess = 0  # micros
         self.spent_on = np.zeros(m, dtype=np.int64)  # micros
         self.foreseen_spend = self.real_spend = self.reserved = 0.0  # micros of exploitation rounds
         self.value = 0.0
@@ -122,6 +122,8 @@ class Course:
         if factor < 1:
             chances, told = factor * chances, told | {"room": factor}
         channel, propensity = market.choose(chances)
+        some = chances.sum(axis=1)  # a log holds the adverts alone: of its rows the chance of the channel, given one
+        propensity = np.where(channel == NO_AD, propensity, propensity / np.where(some > 0, some, 1.0))
         wanted = np.flatnonzero(channel != NO_AD)
         wanted = wanted[np.argsort(-scores.gain[wanted, channel[wanted]], kind="stable")]  # where money ends, the best
         keys = [f"{day}.{turn}.{user}" for user in rows[wanted].tolist()]
@@ -173,7 +175,7 @@ class Course:
     def _allowance(self) -> float:
         """Money for a mean opportunity of a user who is not held out: what is left over what is to be expected."""
         config = self.config
-        left = config.budget - self.spent
+        left = max(config.budget - self.spent - self.excess, 0)
         left_today = left if config.daily is None else config.daily - self.spent_today
         if not config.pacing:
             return float("inf")
@@ -219,8 +221,11 @@ class Course:
         return np.broadcast_to(lot * initial, (len(rows), len(initial))), {"explore": lot}
 
     def _left(self, stage: str) -> int:
-        """Micros that this round's adverts may cost together at most."""
-        left = self.config.budget - self.spent
+        """Micros that this round's adverts may cost together at most.
+
+        What adverts cost above what was said to be possible is no charge of the ledger, but money that is gone.
+        """
+        left = max(self.config.budget - self.spent - self.excess, 0)
         if self.config.daily is not None:
             left = min(left, self.config.daily - self.spent_today)
         return min(left, self.exploration - self.spent_exploring) if stage == "exploration" else left
@@ -277,6 +282,7 @@ class Course:
         self.charged[who] += cost
         self.calibration.add(record["day"], where, gain, cost / MICROS, self.scores.of(who))
         self.spent += record["spent"]
+        self.excess += record["excess"]
         self.spent_on += np.bincount(where, cost, minlength=len(self.spent_on)).astype(np.int64)
         self.spent_today += record["spent"]
         self.spent_exploring += record["spent"] if record["stage"] == "exploration" else 0

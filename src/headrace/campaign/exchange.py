@@ -61,7 +61,9 @@ class Exchange:
         """What `check` makes of a file of the job's, which is waited for; it raises UserError where it is wrong."""
         kept, path = self.kept(name), self.path(name)
         if kept.is_file():
-            return check(pl.read_parquet(kept).with_row_index(ROW), kept)
+            with broken_files(kept):
+                held = pl.read_parquet(kept)
+            return check(held.with_row_index(ROW), kept)
         self._await(path)
         with broken_files(path):
             frame = pl.read_parquet(path)

@@ -23,7 +23,7 @@ import polars as pl
 from headrace.campaign.exchange import OF_TURN, Exchange, check, parts
 from headrace.campaign.exposed import Exposed, News, Shown, worth
 from headrace.campaign.market import NO_AD, Outcomes, Worth
-from headrace.campaign.money import MICROS
+from headrace.campaign.money import MICROS, MOST
 from headrace.campaign.roster import Roster
 from headrace.campaign.terms import Terms
 from headrace.errors import UserError
@@ -224,6 +224,9 @@ class FolderMarket:
         number, users = len(self._came), self.roster
         now = np.ones(len(frame), dtype=np.bool_)
         if OF_TURN in frame.columns:
+            turns = frame[OF_TURN]
+            broken = (turns.is_not_null() & turns.cast(pl.Int64, strict=False).is_null()).to_numpy()
+            users.refuse(where, frame, broken, f"{OF_TURN} is no number", "the number of a turn")
             now = (frame[OF_TURN].cast(pl.Int64, strict=False).fill_null(number) == number).to_numpy()
         news = self.exposed.heard(frame.filter(~now), where)
         frame = frame.filter(now)
@@ -239,6 +242,8 @@ class FolderMarket:
             return Shown(number, rows, self._time.clear(), {}, {}), news
         users.refuse(where, frame, found["channel"] != decided[at], "another channel", "that of decisions.parquet")
         users.refuse(where, frame, np.isnan(found["cost"]), "no cost", "what the exposure cost")
+        dear = found["cost"] * self.price > MOST / MICROS
+        users.refuse(where, frame, dear, "a cost above any budget", f"at most {MOST // MICROS:,}")
         self.exposed.refuse_wrong(frame, found, where)
         order = np.argsort(rows, kind="stable")
         columns = {name: values[at][order] for name, values in self._now.items()}

@@ -89,10 +89,14 @@ class Ledger:
         if not 0 <= budget <= MOST:
             raise UserError(f"budget {budget} micros: expected 0 to {MOST:,}")
         if path is not None:
-            db = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
-            settled_mode(db)
-            with contextlib.closing(db):
-                make(db, budget)
+            try:
+                with contextlib.closing(sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)) as db:
+                    settled_mode(db)
+                    make(db, budget)
+            except sqlite3.OperationalError:
+                raise  # locked, or no space: not the file's fault
+            except sqlite3.DatabaseError as error:
+                raise UserError(f"{path}: not a ledger, or damaged ({error}); restore it from a copy") from None
             ledger = cls(path)
         else:
             ledger = cls(None)

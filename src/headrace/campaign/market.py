@@ -106,7 +106,8 @@ class Market(Protocol):
         ...
 
     def expose(self, channel: Integers, propensity: Floats) -> Outcomes:
-        """Show the adverts, (A,), -1 for none, and go to the next turn."""
+        """Show the adverts, (A,), -1 for none, and go to the next turn; `propensity` (A,) is the chance of the channel
+        given an advert, or that of none."""
         ...
 
     def hold_out(self, share: float) -> Bools:

@@ -7,6 +7,7 @@ predictions are read back, so nothing is predicted or charged twice.
 """
 
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Rounds:
                 columns = {name: held[name] for name in held.files}
             record = json.loads(columns.pop("record").tobytes())
             fixed = [columns.pop(name) for name in ("channel", "propensity", "scored")]
-        except (ValueError, KeyError, OSError) as error:
+        except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
             raise UserError(f"{path}: damaged ({error}); restore it from a copy, or start the campaign anew") from None
         return Round(record, fixed[0].astype(np.int64), fixed[1], fixed[2], columns)
 

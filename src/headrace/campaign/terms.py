@@ -82,8 +82,8 @@ def _largest(path: Path, given: Any, channels: tuple[str, ...]) -> Integers:
     for name, amount in given.items():
         if name not in channels:
             raise unknown("channel", name, channels, f"{path} [largest_cost]")
-        if not _is_amount(amount):
-            raise UserError(f"{path}: largest_cost of {name} is {amount!r}, expected an amount of 0 or more")
+        if not _is_amount(amount) or amount == 0:
+            raise UserError(f"{path}: largest_cost of {name} is {amount!r}, expected an amount above 0")
     missing = [name for name in channels if name not in given]
     if missing:
         raise UserError(f"{path}: largest_cost lacks {', '.join(missing)}; expected every channel of the run")

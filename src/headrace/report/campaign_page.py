@@ -74,6 +74,11 @@ def summary(records: Sequence[Record], account: Mapping[str, Any]) -> list[tuple
     if lost:
         lines.append(("adverts decided and not shown", f"{lost:,}"))
     lines.append(("users reached", f"{account['reached']:,} of {account['users']:,}"))
+    excess = account["audit"]["excess"]
+    if excess:
+        lines.append(
+            ("costs above what was said to be possible, not charged", f"{show(excess / MICROS, 2)} {currency}")
+        )
     explored = sum(r["spent"] for r in rounds if r["stage"] == "exploration") / MICROS
     lines.append(("spent on exploration", f"{show(explored, 2)} {currency}"))
     return lines

@@ -301,11 +301,13 @@ def test_a_wrong_reachable_file_is_told_in_one_line(
         (set_first("medium", "tv"), "column 'medium': values outside the declared channels in 1 of"),
         (set_first("paid", -0.01), "column 'paid': negative or infinite values in 1 of"),
         (set_first("paid", None), "row 1, user c.*: no cost; expected what the exposure cost"),
+        (set_first("paid", 1.7e12), "row 1, user c.*: a cost above any budget"),
         (set_first("clicked", 2), "column 'clicked': values other than 0 and 1"),
         (set_first("value", 1e30), "value is beyond"),
         (lambda f: f.with_columns(ordered=1, ordered_at=None), "row 1, user c.*: ordered without a time"),
         (set_first("of_turn", 7), "of_turn is no turn so far"),
         (set_first("of_turn", 0), "shown nothing in turn 0"),
+        (lambda f: f.with_columns(of_turn=pl.lit("three")), "row 1, user c.*: of_turn is no number"),
     ],
 )
 def test_wrong_outcomes_are_told_in_one_line(change: Change, words: str, shop: Transforms, tmp_path: Path) -> None:
@@ -371,6 +373,7 @@ def test_a_late_gain_counts_once(shop: Transforms, tmp_path: Path) -> None:
         ("[largest_cost]\nmail = 1", "largest_cost lacks push, sms"),
         ("[largest_cost]\nmial = 1", "unknown channel 'mial', did you mean 'mail'"),
         ("[largest_cost]\nmail = -1", "largest_cost of mail is -1, expected an amount"),
+        ("[largest_cost]\nmail = 0", "largest_cost of mail is 0, expected an amount above 0"),
         ("largest_cost = 3", "largest_cost is 3, expected a table"),
         ("days = ", "not valid TOML"),
     ],

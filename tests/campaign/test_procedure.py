@@ -140,6 +140,16 @@ def test_a_killed_campaign_goes_on_to_equal_bytes(
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("name", ["rounds/00001.npz", "ledger.sqlite"])
+@pytest.mark.parametrize("damage", [lambda held: held[: len(held) // 2], lambda held: b"x" * len(held)])
+def test_a_damaged_file_is_told_by_its_name(name: str, damage: Any, tmp_path: Path) -> None:
+    campaign(tmp_path / "c", 30, rounds=3)
+    path = tmp_path / "c" / name
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{path.name}: .*(damaged|not a ledger)"):
+        campaign(tmp_path / "c", 30, rounds=3)
+
+
 def test_another_campaign_is_not_gone_on_from(tmp_path: Path) -> None:
     campaign(tmp_path / "c", 30)
     with pytest.raises(UserError, match="other settings"):

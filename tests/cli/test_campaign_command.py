@@ -145,3 +145,16 @@ def test_the_run_is_trained_on_by_what_the_campaign_sees(demo: Path, tmp_path: P
     assert [int(folder.name) for folder in refits] == [6 * k for k in range(1, 1 + len(refits))] and refits
     trained = [folder / "run" for folder in refits if (folder / "run" / "manifest.json").is_file()]
     assert trained and Run.open(trained[-1]).read_weights("model.safetensors")
+
+
+def test_a_user_is_shown_at_most_so_many_adverts_and_the_share_by_lot_is_kept(
+    demo: Path, tmp_path: Path, told: Told
+) -> None:
+    words = (demo, *SPEND, "--cap-total", 1, "--explore", 0.5, "--out", tmp_path / "c")
+    assert told("campaign", *words)[0] == 0
+    log = Journeys(tmp_path / "c" / "journeys")
+    assert log.n_steps > 0 and (np.diff(log.offsets) <= 1).all()
+    config = json.loads((tmp_path / "c" / "config.json").read_text())["campaign"]
+    assert config["cap"] == 1 and config["explore"] == 0.5
+    code, line = told("campaign", demo, *SPEND, "--explore", 2, "--out", tmp_path / "d")
+    assert code == 2 and "explore = 2" in line and not (tmp_path / "d").exists()

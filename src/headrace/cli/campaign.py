@@ -40,6 +40,11 @@ class Campaign:
     """Spend at most this a day."""
     cap: Annotated[int | None, QUIET] = None
     """Show a user at most so many adverts a day."""
+    cap_total: Annotated[int | None, QUIET] = None
+    """Show a user at most so many adverts in all."""
+    explore: Annotated[float | None, QUIET] = None
+    """Share of the choices that are drawn by lot for good, so that the log can value other policies; default: the
+    preset's (1 %; paper: none)."""
     channel_budget: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="CHANNEL=AMOUNT ...")] = ()
     """A channel's own pot: at most this, in money or in % of the budget; 0 closes it."""
     rescore: Annotated[str | None, QUIET] = None
@@ -96,10 +101,12 @@ class Campaign:
             "hold_out": self.hold_out,
             "daily": daily,
             "cap_per_day": self.cap,
+            "cap": self.cap_total,
             "rounds": self.rounds,
             "refit_every": self.refit,
         }
         limits |= {} if self.rescore is None else {"rescore": self.rescore}
+        limits |= {} if self.explore is None else {"explore": self.explore}
         predictor, initial, told = spender(self, place.method, place.channels)
         limits |= {} if initial is None else {"initial": initial}
         if told:
@@ -135,7 +142,7 @@ class Campaign:
                 reference = None
                 if place.part == "world":
                     tell("full information")
-                    alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap_per_day", "pots")}
+                    alike = {name: getattr(config, name) for name in ("rounds", "daily", "cap", "cap_per_day", "pots")}
                     known = CampaignConfig(config.budget, **alike, **PLAIN, rescore="reachable")
                     best = PRESET_ALLOCATORS["default"]
                     reference = run_campaign(place.market(tell), TrueRates(predictor.weights), best, known)

@@ -94,8 +94,11 @@ def tables(folder: Path) -> list[str]:
 
 
 def named(r: Record) -> Record:
-    """The value at the chosen steps alone under a name of its own."""
-    return r | {"metric": "value_snips of chosen"} if r["metric"] == "value_snips" and "share" in r["setting"] else r
+    """What belongs to the chosen steps alone under a name of its own, without the share in its setting."""
+    if "share" not in r["setting"]:
+        return r
+    name = "value_snips of chosen" if r["metric"] == "value_snips" else r["metric"]
+    return r | {"metric": name, "setting": {k: v for k, v in r["setting"].items() if k != "share"}}
 
 
 def cell(of: Record | None, pair: Record | None, told: dict[str, object]) -> str:

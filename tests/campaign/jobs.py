@@ -3,6 +3,7 @@
 import hashlib
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def place(frame: pl.DataFrame, path: Path) -> None:
     path.with_suffix(".part").rename(path)
 
 
-class Job(threading.Thread):
+class Job(threading.Thread, ABC):
     """Plays a company's part until it is told to stop; the campaign may die and come back meanwhile."""
 
     def __init__(self, folder: Path):
@@ -127,8 +128,9 @@ class Job(threading.Thread):
         except BaseException as error:  # noqa: BLE001 told by __exit__
             self.error = error if not self.halted.is_set() else None
 
+    @abstractmethod
     def files(self) -> Iterator[tuple[str, pl.DataFrame]]:
-        raise NotImplementedError
+        """What the company leaves, in order: a name, and the file."""
 
     def decisions(self, turn: int) -> pl.DataFrame:
         path = self.folder / "turns" / f"{turn:05d}" / "decisions.parquet"

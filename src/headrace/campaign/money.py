@@ -1,10 +1,8 @@
 """Money in integer micros, and what a ledger tells of it: balances, settlements, the audit. B exposures."""
 
-import itertools
 import json
 import math
 import sqlite3
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -31,17 +29,6 @@ def to_micros(amount: float, what: str = "budget", up: bool = False) -> int:
         raise UserError(f"{what} is {amount:g}, expected an amount from 0 to {MOST // MICROS:,}")
     exact = Decimal(repr(float(amount))) * MICROS  # as it was written
     return math.ceil(exact) if up else math.floor(exact)
-
-
-def budgets_of(amounts: Sequence[float]) -> tuple[int, ...]:
-    """Budgets to compare at, in micros, the smallest first; UserError for none, and for one that is given twice."""
-    found = tuple(sorted(to_micros(amount) for amount in amounts))
-    if not found:
-        raise UserError("--budget: no amount is given, expected one or more")
-    for one, next_one in itertools.pairwise(found):
-        if one == next_one:
-            raise UserError(f"--budget: {money_words(one)} is given twice; leave one of them out")
-    return found
 
 
 def money_words(micros: int) -> str:

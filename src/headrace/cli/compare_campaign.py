@@ -52,10 +52,10 @@ class CompareCampaign:
         from headrace.campaign.bounds import BOUNDS, bound_of, bound_records, why_none
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
         from headrace.campaign.contestants import CONTESTANTS
-        from headrace.campaign.money import MICROS, budgets_of, money_words
+        from headrace.campaign.money import MICROS, money_words
         from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
-        from headrace.cli.contest import learnt, material_of, refuse_own_users
+        from headrace.cli.contest import budgets_of, learnt, material_of, refuse_own_users
         from headrace.cli.measuring import open_run
         from headrace.cli.settings import refuse_folder
         from headrace.cli.worlds import task_of

@@ -2,7 +2,8 @@
 
 import dataclasses
 import datetime
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from headrace.campaign.allocation import no_ad_channel
 from headrace.campaign.constraints import amount_of, with_flags
 from headrace.campaign.contestants import Material
+from headrace.campaign.money import money_words, to_micros
 from headrace.campaign.scores import Foreseeing, OverNoAd, Predictor
 from headrace.channel.methods import Method, method_of
 from headrace.cli.fitting import audited, provenance, reward_changes, settings
@@ -72,6 +74,17 @@ def spender(
         return plain, None, f"{flags.run}: the log that it was trained on is gone, so {lacks}"
     material = own_material(flags.run, method, flags.alpha, flags.price)
     return (material.corrected, None, None) if ours else (plain, material.initial, None)
+
+
+def budgets_of(amounts: Sequence[float]) -> tuple[int, ...]:
+    """Budgets to compare at, in micros, the smallest first; UserError for none, and for one that is given twice."""
+    found = tuple(sorted(to_micros(amount) for amount in amounts))
+    if not found:
+        raise UserError("--budget: no amount is given, expected one or more")
+    for one, next_one in itertools.pairwise(found):
+        if one == next_one:
+            raise UserError(f"--budget: {money_words(one)} is given twice; leave one of them out")
+    return found
 
 
 def pots_of(given: tuple[str, ...], channels: tuple[str, ...], budget: int) -> tuple[int | None, ...] | None:

@@ -40,15 +40,16 @@ from headrace.simulate.feed_log import simulate_feed
 from headrace.simulate.scenario import Scenario
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
-CONTROLS = ("constant", "decay", "focal", "return", "shuffled", "normalised", "uncertainty", "dwa", "wl", "nlc")
+CONTROLS = ("constant", "decay", "focal", "return", "shuffled", "normalised")
+CONTROLS += ("uncertainty", "dwa", "gradnorm", "pcgrad", "wl", "nlc")
 PLE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS), "d-ple")
 OTHERS = tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
 METHODS = {
-    "kuairand": ("single", "shared", *OTHERS, *PLE),
+    "kuairand": ("single", "shared", "aitm", *OTHERS, *PLE),
     "controls": ("ple", "ple-constant", "rmtl-ple"),
     "feed": ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS[:6])),
     "retailrocket": ("single", "ple", "ple-constant", "rmtl-ple"),
-    "criteo": ("single", "esmm", "ple", "ple-constant", "rmtl-ple"),
+    "criteo": ("single", "esmm", "aitm", "ple", "ple-constant", "rmtl-ple"),
 }
 PROTOCOL = {"criteo": "users"}
 TASKS = {"retailrocket": ("tasks=ctr=addtocart|transaction,ctcvr=transaction",)}

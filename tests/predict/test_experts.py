@@ -1,10 +1,10 @@
-"""Experts and gates: which stream reads what, told by weights set by hand."""
+"""Experts, gates and transfers: which stream reads what, told by weights set by hand."""
 
 import pytest
 import torch
 from torch import nn
 
-from headrace.nn.experts import CGC, Experts, Gate
+from headrace.nn.experts import CGC, Experts, Gate, Transfer
 
 
 def set_expert(experts: Experts, values: list[float]) -> None:
@@ -66,3 +66,16 @@ def test_a_gate_of_equal_scores_averages():
     gate = Gate(2, 2)
     nn.init.zeros_(gate.score.weight)
     assert gate(torch.randn(1, 2), torch.tensor([[[2.0], [4.0]]])).tolist() == [[3.0]]
+
+
+def test_a_task_attends_to_what_the_one_before_it_passes_on():
+    made = Transfer(1)
+    with torch.no_grad():
+        for layer, weight in ((made.passed, 3.0), (made.query, 1.0), (made.key, 1.0), (made.value, 10.0)):
+            layer.weight.fill_(weight)
+        nn.init.zeros_(made.passed.bias)
+    passed, own = 6.0, 1.0  # scores 36 and 1: all attention is on what is passed on
+    assert made(torch.tensor([[2.0]]), torch.tensor([[own]])).item() == pytest.approx(10 * passed)
+    even = 10 * 0.5 * (1 + 1)  # both 1 after the layer: half of each
+    assert made(torch.tensor([[1 / 3]]), torch.tensor([[own]])).item() == pytest.approx(even)
+    assert made(torch.tensor([[-5.0]]), torch.tensor([[2.0]])).item() == pytest.approx(20 / (1 + torch.e**-4), rel=1e-4)

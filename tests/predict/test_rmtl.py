@@ -158,6 +158,15 @@ def test_esmm_never_says_that_a_conversion_is_likelier_than_its_click(log: Journ
     assert (p[:, 1] < p[:, 0]).all()
 
 
+def test_aitm_pays_for_a_conversion_that_is_likelier_than_its_click_and_others_do_not(log: Journeys, tmp_path: Path):
+    found = {}
+    for backbone in ("aitm", "esmm"):
+        method = tiny(backbone=backbone, weights="none").fit(log, by_users(log), tmp_path / backbone, progress=False)
+        assert method.network is not None
+        found[backbone] = float(method.network.penalty(torch.tensor([0.25, 0.75, 0.5, 0.25]).logit().reshape(2, 2)))
+    assert found == {"aitm": pytest.approx(0.6 * 0.5 / 2), "esmm": 0.0}  # .5 too much in the first of two rows
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_it_learns_what_is_there(backbone: str, tmp_path: Path):
     journeys = item_log(tmp_path / "j", users=250)

@@ -1,4 +1,4 @@
-"""Dense layers, experts and gates of multi-task models.
+"""Dense layers, experts, gates and transfers of multi-task models.
 
 B rows, D width in, H width out, E experts of a stream, K tasks.
 """
@@ -87,3 +87,21 @@ class CGC(nn.Module):
         if self.shared_gate is not None:
             out.append(self.shared_gate(streams[-1], torch.cat(held, dim=1)))
         return out
+
+
+class Transfer(nn.Module):
+    """What a task takes from the one before it in the funnel, AIT (Xi et al., KDD 2021): (B, H) twice -> (B, H).
+
+    Attention over two vectors, what the task before passes on and the task's own reading.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.passed = nn.Linear(width, width)
+        self.query, self.key, self.value = (nn.Linear(width, width, bias=False) for _ in range(3))
+
+    def forward(self, before: Tensor, own: Tensor) -> Tensor:
+        both = torch.stack([F.relu(self.passed(before)), own], dim=1)  # (B, 2, H)
+        scores = (self.query(both) * self.key(both)).sum(dim=-1) / math.sqrt(own.shape[-1])
+        mixed: Tensor = (scores.softmax(dim=-1)[..., None] * self.value(both)).sum(dim=1)
+        return mixed

@@ -4,6 +4,8 @@
     shared    one bottom, a tower a task                                          (Caruana 1997)
     esmm      embeddings shared, a net a task; a task's chance is that of the one before it in the funnel times its own
               share: p_ctcvr = p_ctr * p_cvr                                      (Ma et al., SIGIR 2018)
+    aitm      embeddings shared, a net a task; a task in the funnel attends to what the one before it passes on, and
+              pays for being likelier than that one                               (Xi et al., KDD 2021)
     mmoe      experts shared, a gate a task                                       (Ma et al., KDD 2018)
     ple       experts of each task and shared ones, a level of gates each width   (Tang et al., RecSys 2020)
 
@@ -22,11 +24,13 @@ from torch import Tensor, nn
 
 from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
-from headrace.nn.experts import CGC, MLP, Experts, Gate
+from headrace.nn.experts import CGC, MLP, Experts, Gate, Transfer
 from headrace.predict.features import Features
 
-Backbone = Literal["single", "shared", "esmm", "mmoe", "ple"]
+Backbone = Literal["single", "shared", "esmm", "aitm", "mmoe", "ple"]
 BACKBONES = get_args(Backbone)
+OWN_NETS = ("single", "esmm", "aitm")
+CALIBRATOR = 0.6  # weight of AITM's penalty, as in its experiments
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,7 @@ class Network(nn.Module):
     """Inputs, what a backbone makes of them for each task, and a tower a task."""
 
     def __init__(self, backbone: Backbone, sizes: Sizes, features: Features, parents: Sequence[int | None]):
-        """`parents` (K,): the task before each in the funnel, which only ESMM goes by."""
+        """`parents` (K,): the task before each in the funnel, which ESMM and AITM go by."""
         super().__init__()
         K = len(features.tasks)
         self.backbone, self.parents = backbone, list(parents)
@@ -85,7 +89,7 @@ class Network(nn.Module):
         D, out = embeds[0].width, sizes.bottom[-1]
         self.body = nn.ModuleList()
         self.gates = nn.ModuleList()
-        if backbone in ("single", "esmm"):
+        if backbone in OWN_NETS:
             self.body.extend(MLP(D, sizes.bottom, sizes.dropout) for _ in range(K))
         elif backbone == "shared":
             self.body.append(MLP(D, sizes.bottom, sizes.dropout))
@@ -98,12 +102,15 @@ class Network(nn.Module):
                 CGC(K, each, a, b, sizes.dropout, last=i == len(ends) - 2)
                 for i, (a, b) in enumerate(itertools.pairwise(ends))
             )
+        self.transfers = nn.ModuleDict()
+        if backbone == "aitm":
+            self.transfers.update({str(k): Transfer(out) for k, above in enumerate(parents) if above is not None})
         self.towers = nn.ModuleList(Tower(out, sizes) for _ in range(K))
 
     def forward(self, ids: Tensor, numbers: Tensor) -> Tensor:
         xs = [self.dropped(embed(ids, numbers)) for embed in self.inputs]  # one (B, D), of `single` K of them
         tasks = len(self.towers)
-        if self.backbone in ("single", "esmm"):
+        if self.backbone in OWN_NETS:
             read = [net(xs[k % len(xs)]) for k, net in enumerate(self.body)]
         elif self.backbone == "shared":
             read = [self.body[0](xs[0])] * tasks
@@ -114,10 +121,32 @@ class Network(nn.Module):
             read = xs * (tasks + 1)
             for level in self.body:
                 read = level(read)
+        if self.backbone == "aitm":
+            read = self._passed_on(read)
         own = [tower(x) for tower, x in zip(self.towers, read, strict=True)]
         if self.backbone == "esmm":
             own = funnel(own, self.parents)
         return torch.stack(own, dim=1)  # (B, K)
+
+    def penalty(self, logits: Tensor) -> Tensor | float:
+        """What AITM pays where a task is said to be likelier than the one it implies; else nothing."""
+        if self.backbone != "aitm":
+            return 0.0
+        p = logits.sigmoid()
+        pairs = [(k, above) for k, above in enumerate(self.parents) if above is not None]
+        return CALIBRATOR * sum(F.relu(p[:, k] - p[:, above]).mean() for k, above in pairs)
+
+    def _passed_on(self, read: list[Tensor]) -> list[Tensor]:
+        """Each task's reading (B, H) with what the one before it passes on, itself with what came before."""
+        out: dict[int, Tensor] = {}
+
+        def whole(k: int) -> Tensor:
+            above = self.parents[k]
+            if k not in out:
+                out[k] = read[k] if above is None else self.transfers[str(k)](whole(above), read[k])
+            return out[k]
+
+        return [whole(k) for k in range(len(read))]
 
 
 def funnel(own: Sequence[Tensor], parents: Sequence[int | None]) -> list[Tensor]:

@@ -25,6 +25,7 @@ from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.learn import checkpoint
 from headrace.learn.run import Run
+from headrace.predict.balance import BY_GRADIENT
 from headrace.predict.methods import variant
 from headrace.predict.retrain import MultiTask
 from headrace.predict.rmtl import RMTL, Prepared, RMTLConfig, prepare
@@ -92,7 +93,8 @@ def expected_s(prepared: Prepared, plan: Sequence[Cell]) -> float:
             if (c.backbone, c.seed, stage) not in seen and epochs:
                 seen.add((c.backbone, c.seed, stage))
                 total += epochs * epoch
-        total += c.retrain_epochs * epoch * (1.5 if c.weights in BY_CRITIC else 1.0) * (c.weights != "none")
+        share = 1.5 if c.weights in BY_CRITIC else 2.0 if c.weights in BY_GRADIENT else 1.0
+        total += c.retrain_epochs * epoch * share * (c.weights != "none")
     return total
 
 

@@ -18,6 +18,7 @@ from headrace.learn.checkpoint import State, join, part
 from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.learn.updates import soft_update
 from headrace.predict.backbones import Network
+from headrace.predict.balance import BY_GRADIENT, kept_pace, products, without_conflict
 from headrace.predict.critics import Critics, rewards
 from headrace.predict.table import Table
 from headrace.predict.weights import BY_CRITIC, Weights, dwa, focal, from_values
@@ -63,6 +64,9 @@ class MultiTask:
         self.module = Weighted(network, K, kind == "uncertainty").to(train.labels.device)
         self.optimiser = Optimiser(self.module, optimiser)
         self.losses = torch.zeros(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
+        self.pace = torch.stack([torch.ones(K), torch.zeros(K)]).to(
+            train.labels.device
+        )  # GradNorm: weights, first losses
 
     def batches(self, seed: int) -> Iterator[Tensor]:
         return self.train.batches(self.batch_size, seed)
@@ -88,7 +92,10 @@ class MultiTask:
             spread = self.module.log_variance
             loss = (torch.exp(-spread) * plain + 0.5 * spread).sum()
         else:
+            if self.kind in BY_GRADIENT:
+                omega = self.balanced(plain)
             loss = ((omega * losses).sum(dim=0) / number).sum()
+        loss = loss + self.network.penalty(logits)
         self.optimiser.minimise(loss)
         if self.target is not None and self.critics is not None:
             soft_update(self.target, self.network, self.critics.rate)
@@ -118,6 +125,16 @@ class MultiTask:
         q = self.critics.critic(ids, numbers, self.network(ids, numbers).sigmoid())
         order = np.random.default_rng(self.optimiser.steps).permutation(len(at))  # none of torch's draws: same dropout
         return from_values(kind, q, labels, self.lambda_, torch.from_numpy(order).to(at.device))
+
+    def balanced(self, plain: Tensor) -> Tensor:
+        """omega, (K,), from the gradients of the tasks' losses (K,)."""
+        gram = products(plain, self.network)
+        if self.kind == "pcgrad":
+            return without_conflict(gram)
+        now = plain.detach()
+        first = torch.where(self.pace[1] > 0, self.pace[1], now)
+        self.pace = torch.stack([kept_pace(self.pace[0], gram, now, first), first])
+        return self.pace[0]
 
     def _learn_on(self, at: Tensor) -> float:
         """One step of the critics on the same rows, by the actor of now and its slow target."""
@@ -151,7 +168,7 @@ class MultiTask:
         held: dict[str, dict[str, Tensor]] = {
             "module": self.module.state_dict(),
             "optimiser": moments,
-            "epochs": {"losses": self.losses},
+            "epochs": {"losses": self.losses, "pace": self.pace},
         }
         more: dict[str, object] = {}
         if self.joint and self.critics is not None and self.target is not None:
@@ -164,6 +181,7 @@ class MultiTask:
         self.module.load_state_dict(part(held, "module"))
         self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
         self.losses = part(held, "epochs")["losses"].clone()
+        self.pace = part(held, "epochs")["pace"].to(self.pace.device, copy=True)
         if self.joint and self.critics is not None and self.target is not None:
             self.critics.load((part(held, "critics"), values["critics"]))
             self.target.load_state_dict(part(held, "slow"))

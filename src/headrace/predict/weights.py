@@ -11,6 +11,8 @@
     normalised   (10) divided by its mean over the batch: no larger step, only another emphasis
     uncertainty  exp(-s_k), s_k learnt                                     Kendall et al. 2018
     dwa          by how much slower a task's loss fell than the others'    Liu et al. 2019
+    gradnorm     so that tasks' gradients keep pace                        Chen et al. 2018 (balance.py)
+    pcgrad       so that tasks' gradients do not conflict                  Yu et al. 2020 (balance.py)
     ddpg         none: the actor follows the critic's gradient, D-PLE      Lillicrap et al. 2016
 
 Because the next row comes whatever was predicted, omega of (10) is 1 + lambda (expected loss now + discounted loss of
@@ -37,6 +39,8 @@ Weights = Literal[
     "normalised",
     "uncertainty",
     "dwa",
+    "gradnorm",
+    "pcgrad",
     "ddpg",
 ]
 WEIGHTS = get_args(Weights)

@@ -52,7 +52,7 @@ METHODS = {
     "mmoe": "MMoE",
 }
 
-BACKBONES = {"ple", "mmoe", "esmm"}  # the parts of a name like rmtl-ple or ple-constant
+BACKBONES = {"ple", "mmoe", "esmm", "aitm"}  # the parts of a name like rmtl-ple or ple-constant
 
 METRICS = {
     "log_loss": "log loss",

@@ -64,7 +64,7 @@ def row(users: int, given: argparse.Namespace, folder: Path) -> str:
     refits = 0
     for seed in given.seeds:
         for refitted in (False, True):
-            market = WorldMarket(later, given.users, seed, None, material.steps, material.statistics)
+            market = WorldMarket(later, given.users, seed, None, *material.memory)
             ours = CONTESTANTS[OURS](material, 0.0)
             every = given.days * len(market.traffic) if refitted else None
             config = CampaignConfig(to_micros(given.budget, "budget"), **PRESETS["default"])

@@ -19,7 +19,7 @@ from headrace.campaign.allocator import Forecast, Price
 from headrace.campaign.bounds import BOUNDS, bound_of, why_none
 from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
 from headrace.campaign.config import CampaignConfig
-from headrace.campaign.contestants import CONTESTANTS, PLAIN
+from headrace.campaign.contestants import CONTESTANTS, PLAIN, TRAINED
 from headrace.campaign.correction import Corrected, Line, line
 from headrace.campaign.informed import Informed, Posterior
 from headrace.campaign.procedure import run_campaign
@@ -237,6 +237,40 @@ def flags(run: Path, out: Path, methods: str, *budgets: str) -> list[str]:
     return [*found, "--users", "60", "--days", "2", "--budget", *(budgets or "5"), "--out", str(out)]
 
 
+def test_what_a_method_is_worth_alone_is_its_best_channel(trained: Path, tmp_path: Path) -> None:
+    from headrace.cli.contest import material_of
+
+    material = material_of(trained, ADS, rivals=tmp_path)
+    found = {name: CONTESTANTS[name](material, 0.2) for name in TRAINED}
+    weights = {name: (tmp_path / of / "model.safetensors") for name, of in TRAINED.items()}
+    written = {name: path.stat().st_mtime_ns for name, path in weights.items()}
+    for name, made in found.items():
+        market = WorldMarket(ADS, 80, 3, 1, *made.memory)
+        users = market.reachable()
+        said = made.predictor.predict(market, users)
+        foreseen = made.predictor.method.foresee(market.histories(users))
+        value = foreseen.reward_by_channel["click"] if name == "din-top-n" else foreseen.values
+        assert np.array_equal(said.policy.argmax(axis=1), value.argmax(axis=1)) and (said.policy.sum(axis=1) == 1).all()
+        assert said.reward == pytest.approx(value.max(axis=1))
+        rule = made.allocator.fix(forecast(said, 0.2 * float(said.cost.mean())))
+        served = rule.chances(said).sum(axis=1) > 0
+        assert 0.05 < served.mean() < 0.4 and said.reward[served].min() >= said.reward[~served].max()
+    again = material_of(trained, ADS, rivals=tmp_path)
+    for name in TRAINED:
+        CONTESTANTS[name](again, 0.2)
+        assert weights[name].stat().st_mtime_ns == written[name]  # read, not fitted again
+
+
+def test_value_based_rivals_play_at_the_price_that_the_budget_asks_for(trained: Path, tmp_path: Path) -> None:
+    from headrace.cli.contest import material_of
+
+    material = material_of(trained, ADS, rivals=tmp_path)
+    scarce, ample = (CONTESTANTS["r-bcq"](material, allowance).predictor.method.multiplier for allowance in (0.01, 0.3))
+    assert scarce > ample >= 0
+    few, many = (CONTESTANTS["ag"](material, allowance).predictor.method.chosen for allowance in (0.01, 1e3))
+    assert few > many == 0
+
+
 def test_every_contestant_plays_and_none_overspends(trained: Path, tmp_path: Path) -> None:
     assert headrace(flags(trained, tmp_path / "c", "all")) == 0
     records = json.loads((tmp_path / "c" / "results.json").read_text())
@@ -338,7 +372,7 @@ def test_a_refit_goes_on_from_the_run_and_keeps_the_correction(trained: Path, tm
 
     material = material_of(trained, ADS)
     later = dataclasses.replace(ADS, start="2024-02-01")
-    market = WorldMarket(later, 120, 1, 3, material.steps, material.statistics)
+    market = WorldMarket(later, 120, 1, 3, *material.memory)
     refit = GoingOn(Run.open(trained), IncrementalConfig(epochs=1))
     config = CampaignConfig(30_000_000, refit_every=6)
     seen: list[Corrected] = []

@@ -64,9 +64,9 @@ class Contest:
     first_seed: int = 0
     price: float | None = None  # of a unit of a scaled cost
 
-    def market(self, contestant: Contestant, material: Material, seed: int, **changed: Any) -> WorldMarket:
+    def market(self, contestant: Contestant, seed: int, **changed: Any) -> WorldMarket:
         told = {"users": self.users, "days": self.days} | changed
-        steps, statistics = (material.steps, material.statistics) if contestant.network else (4, None)
+        steps, statistics = contestant.memory or (4, None)
         return WorldMarket(self.scenario, told["users"], seed, told["days"], steps, statistics, self.price)
 
     def contestant(self, name: str, material: Material) -> Contestant:
@@ -83,7 +83,7 @@ class Contest:
         path = folder / f"{name}-{seed}" / CELL
         if not path.is_file():
             contestant = self.contestant(name, material)
-            market = self.market(contestant, material, seed)
+            market = self.market(contestant, seed)
             config = CampaignConfig(self.budget, **contestant.config)
             done = run_campaign(market, contestant.predictor, contestant.allocator, config, progress=progress)
             if not done.audit.sound or done.spent > self.budget:
@@ -115,7 +115,7 @@ class Contest:
         users = min(PROBE_USERS, self.users)
         days = min(PROBE_DAYS, self.scenario.days_of(self.days))
         start = time.perf_counter()
-        market = self.market(contestant, material, self.first_seed - 1, users=users, days=days)
+        market = self.market(contestant, self.first_seed - 1, users=users, days=days)
         share = users * days / self.users / self.scenario.days_of(self.days)
         config = CampaignConfig(max(int(self.budget * share), 1), **contestant.config)
         run_campaign(market, contestant.predictor, contestant.allocator, config)

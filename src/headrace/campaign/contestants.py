@@ -3,6 +3,8 @@
     random, majority, explicit       users by lot; channels alike, the log's most frequent, by the explicit ratio
     last-touch ... shapley           users by lot; the money by attribution over the log's paths
     no-channel-level, no-user-level  printed Algorithm 1 without a half of it: channels from P_u alone; users by lot
+    din-top-n                        DIN; the users of the largest gain, each on the channel that has it
+    r-bcq, ag                        the same by values, at the price that the log's held-out exposures suggest
     fixed-threshold                  ours at the price that the log's held-out exposures suggest, for good
     trees-lp, trees-lp-corrected     boosted trees and the linear program's dual; with ours' correction too
     paper                            printed Algorithm 1, P_initial by (17)
@@ -15,8 +17,10 @@ All that learn, learn from the same log. M channels.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,20 +31,27 @@ from headrace.campaign.attribution import MODELS, attribute
 from headrace.campaign.config import PRESETS
 from headrace.campaign.correction import Corrected, corrected, held_out
 from headrace.campaign.informed import Informed
-from headrace.campaign.rivals import ByLot, Dual, FixedPrice, Means
+from headrace.campaign.rivals import Best, ByLot, Dual, FixedPrice, Means
 from headrace.campaign.scores import Foreseeing, Predictor, Scores
 from headrace.campaign.trees import BATCH, LAGS, Trees, fit_trees
 from headrace.campaign.world_market import TrueRates
-from headrace.channel.methods import Method
+from headrace.channel.ag import AG
+from headrace.channel.din import DIN
+from headrace.channel.methods import Method, history_of, load, method_of
+from headrace.channel.rbcq import RBCQ
 from headrace.channel.recommend import values_of
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.statistics import Statistic
 from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
 
 PLAIN: dict[str, Any] = {"exploration_share": 0.0, "exploration_days": 0, "explore": 0.0, "calibrate": False}
 REFERENCES = ("informed", "full-information")
 OURS = "ours"
+
+
+Memory = tuple[int, tuple[Statistic, ...]]  # of a method: the steps of a user that it reads, and running statistics
 
 
 @dataclass
@@ -50,14 +61,18 @@ class Material:
     journeys: Journeys
     split: Split  # of the run
     method: Method  # fitted
-    steps: int  # that the method remembers of a user
-    statistics: tuple[Statistic, ...]
     initial: tuple[float, ...]  # P_initial (17)
     price: float = 1.0  # of a unit of the log's cost
+    rivals: Path | None = None  # where the runs of further methods are kept; None: nowhere
+    _trained: dict[str, Method] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def weights(self) -> dict[str, float]:
         return self.method.reward_weights
+
+    @cached_property
+    def memory(self) -> Memory:
+        return history_of(self.method)
 
     @cached_property
     def rows(self) -> Integers:
@@ -101,6 +116,23 @@ class Material:
         gain, cost = (np.concatenate(column) for column in found)
         return corrected(self.trees, gain, cost, self.journeys, self.rows, self.price)
 
+    def trained(self, name: str) -> Method:
+        """Another channel method, fitted on the same log and split for the same reward, by its defaults."""
+        if name not in self._trained:
+            with TemporaryDirectory() as scratch:
+                self._trained[name] = self._fit(name, (self.rivals or Path(scratch)) / name)
+        return self._trained[name]
+
+    def _fit(self, name: str, path: Path) -> Method:
+        kind = method_of(name)
+        method = kind(kind.config_type(reward_weights=self.weights))
+        data, split = self.journeys.fingerprint, self.split.fingerprint
+        run = Run.create(path, method.settings(), resume=True, data_fingerprint=data, split_fingerprint=split)
+        if "files" not in run.manifest:
+            method.fit(self.journeys, self.split, run, progress=False)
+            run.seal()
+        return load(run)
+
     @cached_property
     def means(self) -> Means:
         gain, shown, cost = self._sums
@@ -139,7 +171,7 @@ class Contestant:
     predictor: Predictor
     allocator: Allocator
     config: Mapping[str, Any]  # over CampaignConfig's own
-    network: bool = False  # whether the run's memory of users is needed
+    memory: Memory | None = None  # of users, that the predictor needs; None: the last few steps and all statistics
 
 
 Make = Callable[[Material, float], Contestant]  # of the material and the money for a mean opportunity
@@ -167,14 +199,16 @@ def _majority(material: Material) -> Floats:
 
 def _printed(allocator: Allocator) -> Make:
     def make(material: Material, allowance: float) -> Contestant:
-        return Contestant(material.network, allocator, PRESETS["paper"] | {"initial": material.initial}, True)
+        return Contestant(
+            material.network, allocator, PRESETS["paper"] | {"initial": material.initial}, material.memory
+        )
 
     return make
 
 
 def _ours(what: Callable[[Material], Predictor], **changes: Any) -> Make:
     def make(material: Material, allowance: float) -> Contestant:
-        return Contestant(what(material), Price(), PRESETS["default"] | changes, True)
+        return Contestant(what(material), Price(), PRESETS["default"] | changes, material.memory)
 
     return make
 
@@ -183,9 +217,17 @@ def _trees(what: Callable[[Material], Predictor]) -> Make:
     return lambda material, allowance: Contestant(what(material), Dual(), PLAIN | {"rescore": "reachable"})
 
 
+def _best(name: str, material: Material, allowance: float) -> Contestant:
+    method = material.trained(name)
+    if isinstance(method, (RBCQ, AG)):
+        method = method.nearest(material.price_of(allowance) * material.price)
+    predictor = Best(method, material.means)
+    return Contestant(predictor, TopUsers(eta=1.0), PLAIN | {"rescore": "reachable"}, history_of(method))
+
+
 def _fixed(material: Material, allowance: float) -> Contestant:
     price = FixedPrice(material.price_of(allowance))
-    return Contestant(material.corrected, price, PLAIN | {"pacing": False, "rescore": "reachable"}, True)
+    return Contestant(material.corrected, price, PLAIN | {"pacing": False, "rescore": "reachable"}, material.memory)
 
 
 def _reference(kind: Callable[[Mapping[str, float]], Predictor]) -> Make:
@@ -193,6 +235,7 @@ def _reference(kind: Callable[[Mapping[str, float]], Predictor]) -> Make:
     return lambda material, allowance: Contestant(kind(material.weights), Price(), known)
 
 
+TRAINED = {"din-top-n": DIN.name, "r-bcq": RBCQ.name, "ag": AG.name}  # contestants that learn a network of their own
 CONTESTANTS: dict[str, Make] = {
     "random": _by_lot(lambda material: np.ones(len(material.initial))),
     "majority": _by_lot(_majority),
@@ -201,6 +244,7 @@ CONTESTANTS: dict[str, Make] = {
     "no-channel-level": _printed(TopUsers(eta=1.0)),
     "no-user-level": _printed(ByLot(eta=0.5)),
     "paper": _printed(TopUsers()),
+    **{name: partial(_best, learner) for name, learner in TRAINED.items()},
     "fixed-threshold": _fixed,
     "trees-lp": _trees(lambda material: material.trees),
     "trees-lp-corrected": _trees(lambda material: material.corrected_trees),

@@ -1,4 +1,7 @@
-"""Rivals: the allocators that ours is compared with, and the predictor of those that know only a log's means.
+"""Rivals: the allocators that ours is compared with, and predictors that stand for other methods.
+
+    Means        what the log's users did on each channel in the mean
+    Best         a channel method's own best channel, and what it is worth there
 
     ByLot        users by lot, as many as the money suffices for; channels by fixed shares, or by the run's own policy
     FixedPrice   a price set before the campaign and never again
@@ -17,7 +20,8 @@ from headrace.campaign.allocator import Forecast, Rule, priced
 from headrace.campaign.dual import dual_of
 from headrace.campaign.market import Market
 from headrace.campaign.problem import Problem
-from headrace.campaign.scores import Scores
+from headrace.campaign.scores import Method, Scores
+from headrace.channel.recommend import worth
 from headrace.errors import UserError
 from headrace.journeys.seams import Floats, Integers
 
@@ -36,6 +40,32 @@ class Means:
         n, m = len(users), len(self.gain)
         gain, cost = (np.tile(np.array(values), (n, 1)) for values in (self.gain, self.cost))
         return Scores(gain, cost, gain.max(axis=1), np.full((n, m), 1 / m))
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A channel method as it would be used alone: each user's best channel, and users by what it is worth there.
+
+    Worth is the gain, or Q of a value-based method; since that predicts no costs, all are expected to cost the log's
+    means.
+    """
+
+    method: Method
+    means: Means
+    batch: int = 8_192  # users whose histories are assembled at once
+
+    @property
+    def weights(self) -> Mapping[str, float]:
+        return self.method.reward_weights
+
+    def predict(self, market: Market, users: Integers) -> Scores:
+        known = self.means.predict(market, users)
+        value = np.zeros_like(known.gain)
+        for k in range(0, len(users), self.batch):
+            found = self.method.foresee(market.histories(users[k : k + self.batch]))
+            value[k : k + self.batch] = worth(found, self.method.reward_weights, 0.0)
+        policy = np.eye(value.shape[1])[value.argmax(axis=1)]
+        return Scores(known.gain, known.cost, value.max(axis=1), policy)
 
 
 @dataclass(frozen=True, slots=True)

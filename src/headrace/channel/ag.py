@@ -207,6 +207,12 @@ class AG(NetworkMethod[AGConfig, Network]):
         other.chosen = best(self.spend, budget)
         return other.policy(stochastic)
 
+    def nearest(self, multiplier: float) -> "AG":
+        """The same fit with the value function of the nearest multiplier of its grid."""
+        other = copy.copy(self)
+        other.chosen = int(np.abs(np.array(self._fitted()[1].multipliers) - multiplier).argmin())
+        return other
+
     def restore(self, run: Run) -> None:
         super().restore(run)
         told = run.read_json("multipliers.json")

@@ -22,9 +22,10 @@ from headrace.channel.wide_deep import WideDeep
 from headrace.errors import unknown
 from headrace.journeys.seams import Bools, History
 from headrace.journeys.splits import Split
+from headrace.journeys.statistics import Statistic
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
-from headrace.journeys.views import View
+from headrace.journeys.views import WHOLE, View
 from headrace.learn.loop import StageResult
 from headrace.learn.run import Run
 from headrace.learn.space import Space
@@ -91,6 +92,12 @@ METHODS: dict[str, type[Method]] = {
     STAR.name: STAR,
     WideDeep.name: WideDeep,
 }
+
+
+def history_of(method: Method) -> tuple[int, tuple[Statistic, ...]]:
+    """How many steps of each user's past a fitted method reads, and which running statistics."""
+    assert method.transforms is not None
+    return method.length or WHOLE, method.transforms.statistics
 
 
 def method_of(name: str) -> type[Method]:

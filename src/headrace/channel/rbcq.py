@@ -198,9 +198,13 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
                 f"r-bcq: multiplier {multiplier:g}, trained for 0 to {most:g}; choose one within, or fit with "
                 "--set most_multiplier=..."
             )
+        return self.nearest(multiplier).policy(stochastic)
+
+    def nearest(self, multiplier: float) -> "RBCQ":
+        """The same fit at a price of money, or at the nearest that it was trained for."""
         other = copy.copy(self)
-        other.multiplier = multiplier
-        return other.policy(stochastic)
+        other.multiplier = min(max(multiplier, 0.0), self._fitted()[1].most)
+        return other
 
     def heads(
         self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None

@@ -25,8 +25,9 @@ class CompareCampaign:
     trained."""
     methods: Annotated[str, QUIET] = "all"
     """Comma between them: random, majority, explicit, last-touch, first-touch, linear, time-decay, markov, shapley,
-    no-channel-level, no-user-level, paper, fixed-threshold, trees-lp, trees-lp-corrected, uncorrected, ours, informed,
-    full-information; lp-bound, clairvoyant-bound: what none can exceed, where that is known; all."""
+    no-channel-level, no-user-level, paper, din-top-n, r-bcq, ag, fixed-threshold, trees-lp, trees-lp-corrected,
+    uncorrected, ours, informed, full-information; lp-bound, clairvoyant-bound: what none can exceed, where that is
+    known; all."""
     seeds: int = 3
     """Worlds, each with other users and other luck."""
     users: int = 1_000
@@ -51,7 +52,7 @@ class CompareCampaign:
 
         from headrace.campaign.bounds import BOUNDS, bound_of, bound_records, why_none
         from headrace.campaign.comparing import Contest, compare, play, write_p_values
-        from headrace.campaign.contestants import CONTESTANTS
+        from headrace.campaign.contestants import CONTESTANTS, TRAINED
         from headrace.campaign.money import MICROS, money_words
         from headrace.campaign.world_market import check_price
         from headrace.cli.console import out, progress
@@ -104,7 +105,11 @@ class CompareCampaign:
         with folder.locked():
             with progress("learning") as tell:
                 run = self.run or learnt(self, scenario, folder.path, tell)
-                material = material_of(run, scenario, self.alpha, self.price)
+                material = material_of(run, scenario, self.alpha, self.price, folder.path / "rivals")
+                for name in methods:
+                    if name in TRAINED:
+                        tell(f"training {TRAINED[name]}")
+                        material.trained(TRAINED[name])
             lacking = why_none(scenario, material.weights)
             if lacking and bounds:
                 out.print(f"without bounds: {lacking}")

@@ -19,7 +19,7 @@ from headrace.cli.fitting import audited, provenance, reward_changes, settings
 from headrace.cli.measuring import open_run, own_journeys, own_split
 from headrace.cli.ratios import INITIAL, ratios
 from headrace.cli.settings import configure
-from headrace.cli.worlds import fitted, history
+from headrace.cli.worlds import fitted
 from headrace.errors import UserError, unknown
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
@@ -133,25 +133,27 @@ def last_time(path: Path) -> float:
     return float(np.max(journeys.time))
 
 
-def material_of(path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None) -> Material:
-    """What contestants are made of; UserError where the run's log is gone."""
-    return own_material(path, fitted(path, scenario)[0], alpha, price)
+def material_of(
+    path: Path, scenario: Scenario, alpha: float = 0.5, price: float | None = None, rivals: Path | None = None
+) -> Material:
+    """What contestants are made of; UserError where the run's log is gone. `rivals`: a folder for runs of theirs."""
+    return own_material(path, fitted(path, scenario)[0], alpha, price, rivals)
 
 
-def own_material(path: Path, method: Method, alpha: float = 0.5, price: float | None = None) -> Material:
+def own_material(
+    path: Path, method: Method, alpha: float = 0.5, price: float | None = None, rivals: Path | None = None
+) -> Material:
     """The same of a run whose method is at hand."""
     run = open_run(path)
     journeys = own_journeys(run)
     if journeys is None:
         raise UserError(f"{path}: its log is gone ({run.manifest['provenance']['data']}), and the rivals learn from it")
-    steps, statistics = history(method)
     initial = ratios(run, method, journeys, alpha)[0][INITIAL]
     return Material(
         journeys,
         own_split(run, journeys),
         method,
-        steps,
-        statistics,
         tuple(initial.tolist()),
         1.0 if price is None else price,
+        rivals,
     )

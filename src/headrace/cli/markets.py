@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.campaign.market import Market
-from headrace.channel.methods import Method, load
+from headrace.channel.methods import Method, history_of, load
 from headrace.cli.contest import after_the_log, last_time, refuse_own_users
 from headrace.cli.measuring import open_run
-from headrace.cli.worlds import fitted, history, task_of
+from headrace.cli.worlds import fitted, task_of
 from headrace.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _world(flags: "Campaign") -> Place:
     refuse_own_users(flags.run, [flags.seed])
     if flags.refit is not None:
         scenario = after_the_log(flags.run, scenario)
-    steps, statistics = history(method)
+    steps, statistics = history_of(method)
     users = USERS if flags.users is None else flags.users
 
     def market(tell: Callable[[str], None]) -> WorldMarket:
@@ -91,7 +91,7 @@ def _folder(flags: "Campaign") -> Place:
     assert transforms is not None  # a loaded method is fitted
     if flags.refit is not None:
         last_time(flags.run)
-    steps, _ = history(method)
+    steps, _ = history_of(method)
 
     def market(tell: Callable[[str], None]) -> FolderMarket:
         keep = flags.out / "exchange"

@@ -9,7 +9,6 @@ from headrace.simulate.scenario import Scenario
 
 if TYPE_CHECKING:
     from headrace.channel.methods import Method
-    from headrace.journeys.statistics import Statistic
 
 TASKS = ("ads", "feed")
 
@@ -34,10 +33,11 @@ def acting(policy: str, scenario: Scenario) -> Acting:
             raise UserError(f"{policy}: a folder, but not a run (no config.json); give a run or a policy's name")
         return policy
     # torch is loaded only for a trained policy
+    from headrace.channel.methods import history_of
     from headrace.simulate.acting import MemoryPolicy
 
     method, _ = fitted(folder, scenario)
-    steps, statistics = history(method)
+    steps, statistics = history_of(method)
     return MemoryPolicy(method.policy(), steps, statistics, name=folder.name)
 
 
@@ -57,11 +57,3 @@ def fitted(folder: Path, scenario: Scenario) -> tuple["Method", dict[str, str]]:
             f"other channels, features or gains; train on a log of  headrace simulate {scenario.name}"
         )
     return method, run.manifest.get("files", {})
-
-
-def history(method: "Method") -> tuple[int, tuple["Statistic", ...]]:
-    """How many steps of each user's past a method reads, and which running statistics."""
-    from headrace.journeys.views import WHOLE
-
-    assert method.transforms is not None
-    return method.length or WHOLE, method.transforms.statistics

@@ -9,15 +9,16 @@ from scipy import integrate
 
 from headrace.errors import UserError
 from headrace.fuse.acting import Fixed, world_box
-from headrace.fuse.exploration import Exploration, balanced, group
+from headrace.fuse.exploration import Exploration, Kind, balanced, group
 from headrace.simulate.feed_log import simulate_feed
 
 LOW, HIGH = np.array([-1.0]), np.array([1.0])
 
 
+@pytest.mark.parametrize("kind", ["action-noise", "bounded"])
 @pytest.mark.parametrize("mean", [-1.0, 0.3, 1.0])
-def test_the_density_of_a_drawn_weight_integrates_to_one_over_the_box(mean: float):
-    exploration = Exploration("action-noise", noise_sd=0.3)
+def test_the_density_of_a_drawn_weight_integrates_to_one_over_the_box(mean: float, kind: Kind):
+    exploration = Exploration(kind, noise_sd=0.3)
 
     def density(luck: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n = len(luck)
@@ -46,6 +47,16 @@ def test_the_random_group_ignores_the_policy_and_the_other_stays_near_it():
     wide = Exploration("mixed").is_random(ids)
     assert abs(made.action[wide].mean()) < 0.05
     assert np.abs(made.action[~wide] - 0.8).mean() < 0.12
+
+
+def test_bounded_exploration_stays_in_its_band_and_in_the_box():
+    luck = np.random.default_rng(0).random((2_000, 2))
+    policy = np.tile([0.5, 0.95], (2_000, 1))
+    low, high = np.array([-2.0, -1.0]), np.array([2.0, 1.0])
+    made = Exploration("bounded", band=0.2).draw(np.arange(2_000), policy, luck, low, high)
+    assert made.action.min(axis=0) == pytest.approx([0.1, 0.75], abs=0.01)
+    assert made.action.max(axis=0) == pytest.approx([0.9, 1.0], abs=0.01)
+    assert made.log_propensity == pytest.approx(np.full(2_000, -np.log(0.8 * 0.25)))
 
 
 def test_training_takes_equally_many_sessions_of_both_groups(tmp_path: Path):

@@ -150,16 +150,32 @@ SMALL = (
 
 
 def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_path: Path):
-    words = ("compare", "fuse", "--data", "feed", "--methods", "bo,bcq,bcq-re", "--seeds", "1", *SMALL)
+    words = (
+        "compare",
+        "fuse",
+        "--data",
+        "feed",
+        "--methods",
+        "bo,bcq,bcq-dwell,bcq-re,unified",
+        "--seeds",
+        "1",
+        *SMALL,
+    )
     assert call(*words, "--out", tmp_path / "a") == 0
     records = json.loads((tmp_path / "a" / "results.json").read_text())
     assert {tuple(r) for r in records} == {KEYS}
     found = {(r["method"], r["metric"], r["against"]) for r in records}
-    for method in ("bcq", "bcq-re"):
+    for method in ("bcq", "bcq-dwell", "bcq-re", "unified"):
         assert {(method, "dwell_time", "bo"), (method, "value_cfqe", None)} <= found
         assert (method, "dwell_time_gap_closed", None) in found
     assert ("long-horizon", "dwell_time_gain", None) in found
     assert ("bo", "dwell_time", None) in found
+    assert len({r["n"] for r in records if r["metric"] == "value_cfqe"}) == 1  # all valued on the same sessions
+    fusions = {
+        name: json.loads((tmp_path / "a/cells" / f"{name}-0" / "fusion.json").read_text())
+        for name in ("bcq", "bcq-dwell")
+    }
+    assert fusions["bcq-dwell"]["reward_weights"] == {"dwell_s": 1.0} != fusions["bcq"]["reward_weights"]
     first = (tmp_path / "a" / "results.json").read_bytes()
     cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"
     made = cell.stat().st_mtime_ns

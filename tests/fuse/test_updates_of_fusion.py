@@ -14,6 +14,7 @@ from headrace.fuse.learner import Learner
 from headrace.fuse.replay import Batch
 from headrace.fuse.td3 import TD3Config, TD3Learner
 from headrace.fuse.td3_bc import TD3BCConfig, TD3BCLearner
+from headrace.fuse.unified import UnifiedConfig, UnifiedLearner
 from headrace.fuse.uwac import UWACConfig, UWACLearner
 from headrace.learn import updates
 from headrace.nn.vae import VAE
@@ -44,6 +45,7 @@ LEARNERS = {
     TD3Learner: TD3Config(**SMALL),
     TD3BCLearner: TD3BCConfig(**SMALL),
     UWACLearner: UWACConfig(**SMALL),
+    UnifiedLearner: UnifiedConfig(**SMALL),
     IQLLearner: IQLConfig(**SMALL),
     CQLLearner: CQLConfig(**SMALL, alpha=0.0),  # its penalty tries pi(s') as one more action at s
 }
@@ -163,6 +165,11 @@ def test_td3_leaves_the_data_of_two_modes_and_bcq_stays_at_the_better_one():
 def test_td3_bc_and_iql_take_the_better_mode_without_leaving_it():
     assert 0.4 < fit(IQLLearner, IQLConfig(**SMALL, beta=5.0)) < 0.75
     assert 0.0 < fit(TD3BCLearner, TD3BCConfig(**SMALL, alpha=0.2)) < 0.8
+
+
+def test_what_was_never_tried_costs_the_bounded_learner_and_not_td3():
+    free, held = (fit(UnifiedLearner, UnifiedConfig(**SMALL, eta=eta)) for eta in (0.0, 100.0))
+    assert free > 0.8 and 0.6 < held < 0.75  # the logged actions end at about .7
 
 
 def test_cql_presses_actions_outside_the_log_down():

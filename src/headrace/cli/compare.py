@@ -23,10 +23,11 @@ class Compare:
     out: Path
     """The new folder: cells/, results.json, report.html. One that was stopped goes on."""
     methods: Annotated[str | None, QUIET] = None
-    """fuse: bo, es, td3, uwac, cql-sac, iql, td3-bc, bcq, bcq-re (random exploration only), bcq-time, bcq-integrity,
-    bcq-interaction; default: all. predict (default: ple,ple-constant,rmtl-ple): a backbone (single, shared, esmm, aitm,
-    mmoe, ple), rmtl-BACKBONE, d-BACKBONE, or a control BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled,
-    normalised, uncertainty, dwa, gradnorm, pcgrad, wl, nlc). Comma between them."""
+    """fuse: bo, es, td3, uwac, cql-sac, iql, td3-bc, unified (bounded exploration), bcq, bcq-re (random exploration
+    only), bcq-time, bcq-integrity, bcq-interaction, bcq-dwell (dwell time alone); default: all.
+    predict (default: ple,ple-constant,rmtl-ple): a backbone (single, shared, esmm, aitm, mmoe, ple), rmtl-BACKBONE,
+    d-BACKBONE, or a control BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled, normalised, uncertainty, dwa,
+    gradnorm, pcgrad, wl, nlc). Comma between them."""
     seeds: int = 3
     """Initialisations and orders of batches; the split is one."""
     protocol: str = "time"

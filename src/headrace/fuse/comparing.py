@@ -1,10 +1,11 @@
 """Table 1: every method and variant on one world, by off-policy estimates and by the truth, cell by cell.
 
 A seed's course: Bayesian optimisation finds static weights by rollouts, as a product would have before any learning;
-users explore around them (mixed) and at random (for -re); every method learns on the first 90 % of the sessions; the
-estimators see the last 10 %; then all policies meet the same fresh users with the same luck, as does the long-horizon
-reference, which sees the latent state: how much of the way to it from the static weights each method closes. Each
-method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again.
+users explore around them (mixed), and other users at random (for -re) or in a band about them (for unified); every
+method learns on the first 90 % of its log's sessions; all are valued on the last 10 % of the mixed log's; then all
+policies meet the same fresh users with the same luck, as does the long-horizon reference, which sees the latent state:
+how much of the way to it from the static weights each method closes. Each method's run is a folder,
+`cells/METHOD-SEED`; what is there and whole is not done again.
 """
 
 import json
@@ -21,9 +22,9 @@ from headrace.evaluate.results import Record, Source, aggregate, record
 from headrace.fuse import bo
 from headrace.fuse.acting import Fixed, WorldObjective, together, world_box
 from headrace.fuse.affinity import reward_weights
-from headrace.fuse.exploration import Exploration, balanced
+from headrace.fuse.exploration import Exploration, Kind, balanced
 from headrace.fuse.method import Prepared, prepare
-from headrace.fuse.methods import METHODS, VARIANTS, load
+from headrace.fuse.methods import COMMON, LOG_OF, METHODS, VARIANTS, load
 from headrace.fuse.policy import Act
 from headrace.fuse.replay import transitions
 from headrace.fuse.value import Worth, own_values, value
@@ -105,21 +106,23 @@ class Table:
         base = self.base(seed, tell)
         worths: dict[str, Worth] = {}
         truths: dict[str, FeedValue] = {}
-        for kind in ("mixed", "random"):
-            names = [n for n in self.methods if (n == "bcq-re") == (kind == "random")]
+        tell(f"seed {seed}: a log of {COMMON} exploration")
+        common, common_log, common_parts, config = self.log(COMMON, seed, base)
+        for kind in dict.fromkeys([COMMON, *LOG_OF.values()]):
+            names = [n for n in self.methods if LOG_OF.get(n, COMMON) == kind]
             if not names:
                 continue
-            tell(f"seed {seed}: a log of {kind} exploration")
-            ready, log, parts, config = self.log(kind, seed, base)
-            if kind == "mixed":
-                held, own = self.estimators(log, parts, ready, config)
+            ready, log, parts = common, common_log, common_parts
+            if kind != COMMON:
+                tell(f"seed {seed}: a log of {kind} exploration")
+                ready, log, parts, _ = self.log(kind, seed, base)
+            held, own = self.estimators(common_log, common_parts, replace(ready, weights=common.weights), config)
             acts: dict[str, Act] = {"bo": bo.static(ready.actions.scaled(base[None])[0])}
             for name in names:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
                     acts[name] = self.method(name, seed, log, parts, ready)
-                on, theirs = (held, own) if kind == "mixed" else self.estimators(log, parts, ready, config)
-                worths[name] = self.worth(name, seed, acts[name], on, theirs, config)
+                worths[name] = self.worth(name, seed, acts[name], held, own, config)
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
             values = together(
@@ -143,7 +146,7 @@ class Table:
             durable.replace_text(file, json.dumps(space.weights(chosen).tolist()))
         return np.array(json.loads(file.read_text(encoding="utf-8")))
 
-    def log(self, kind: Any, seed: int, base: Floats) -> tuple[Prepared, Journeys, Split, FQEConfig]:
+    def log(self, kind: Kind, seed: int, base: Floats) -> tuple[Prepared, Journeys, Split, FQEConfig]:
         """The log of an exploration around the base, its split and what methods share."""
         path, s = self.out / "logs" / f"{kind}-{seed}", self.sizes
         exploration = Exploration(kind, seed=seed)
@@ -153,7 +156,7 @@ class Table:
         log = Journeys(path)
         parts = split(log, "time", seed, fractions=FRACTIONS)
         rows = parts.rows("train")
-        if kind == "mixed":
+        if kind == COMMON:
             rows = balanced(log, rows, exploration.is_random(log.users), seed)
         fqe = FQEConfig(
             hidden=(s.fqe_hidden,),
@@ -175,8 +178,8 @@ class Table:
         method = METHODS[kind](config)
         run = Run.create(folder, method.settings(), resume=True, data=log.fingerprint, split=parts.fingerprint)
         own = ready
-        if config.emphasis != "none":
-            own = _emphasised(log, ready, config)
+        if config.emphasis != "none" or config.reward_weights not in (None, ready.weights):
+            own = _rewarded(log, ready, config)
         objective = None
         if kind == "es":
             users = np.arange(SEARCH, SEARCH + self.sizes.search_users // 2)
@@ -259,9 +262,11 @@ class Table:
         return found
 
 
-def _emphasised(log: Journeys, ready: Prepared, config: Any) -> Prepared:
+def _rewarded(log: Journeys, ready: Prepared, config: Any) -> Prepared:
     """The same with the reward of a variant."""
-    weights = reward_weights(ready.affinities, config.emphasis, config.emphasis_factor)
+    weights = config.reward_weights
+    if weights is None:
+        weights = reward_weights(ready.affinities, config.emphasis, config.emphasis_factor)
     train = transitions(log, ready.rows, ready.states, ready.actions, weights)
     return replace(ready, weights=weights, train=train)
 

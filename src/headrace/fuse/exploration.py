@@ -3,6 +3,7 @@
     random         a wide normal around the middle of the box, no knowledge used
     action-noise   pi(s) plus a narrow normal                                          (8)
     mixed          one group of users random, the other action-noise
+    bounded        uniform in a band about pi(s), the same for everybody
 
 Normals are cut to the box: clipping a draw would pile up mass at the edges, where no density is. The paper's
 N(0, .1) leaves open whether .1 is a variance; here it is a standard deviation, in half widths of the box. A user's
@@ -23,7 +24,7 @@ from headrace.journeys.seams import Bools, Decisions, Floats, Integers
 from headrace.journeys.store import Array, Journeys
 from headrace.journeys.truncated import log_density, truncated_normal
 
-Kind = Literal["random", "action-noise", "mixed"]
+Kind = Literal["random", "action-noise", "mixed", "bounded"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,16 @@ class Exploration:
     kind: Kind = "mixed"
     random_sd: float = 0.5
     noise_sd: float = 0.1
+    band: float = 0.2  # of `bounded`, to either side
     seed: int = 0  # of the users' groups
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise unknown("exploration", self.kind, get_args(Kind))
-        if self.random_sd <= 0 or self.noise_sd <= 0:
-            raise UserError("exploration: standard deviations of 0 or less; without noise there is no density")
+        if min(self.random_sd, self.noise_sd, self.band) <= 0:
+            raise UserError(
+                "exploration: standard deviations or a band of 0 or less; without noise there is no density"
+            )
 
     def is_random(self, users: Array) -> Bools:
         """(A,) whether these users (their ids) are in the random group."""
@@ -50,6 +54,11 @@ class Exploration:
     def draw(self, users: Array, policy: Floats, luck: Floats, low: Floats, high: Floats) -> Decisions:
         """Weights of A users explored around the policy's (A, K), by uniforms `luck` (A, K), with their log density."""
         half = (high - low) / 2
+        if self.kind == "bounded":
+            mean = np.clip(policy, low, high)
+            least, most = np.maximum(mean - self.band * half, low), np.minimum(mean + self.band * half, high)
+            density = -np.log(most - least).sum(axis=1)
+            return Decisions(least + luck * (most - least), density, mean, (low, high))
         wide = self.is_random(users)[:, None]
         mean = np.where(wide, (low + high) / 2, np.clip(policy, low, high))
         spread = np.where(wide, self.random_sd, self.noise_sd) * half

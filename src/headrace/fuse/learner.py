@@ -36,7 +36,7 @@ BOUNDS: dict[str, Bound] = {  # of the fields of every method's config, by name
     **dict.fromkeys(("passes", "proposals"), TWO),
     "members": ("an even number, 2 or more", lambda v: v >= 2 and v % 2 == 0),
     **dict.fromkeys(("critic_rate", "actor_rate", "vae_rate", "emphasis_factor", "sd", "rate", "most"), ABOVE),
-    **dict.fromkeys(("rho", "kl_weight", "noise", "clip", "alpha", "beta", "entropy", "kappa"), FROM_ZERO),
+    **dict.fromkeys(("rho", "kl_weight", "noise", "clip", "alpha", "beta", "entropy", "kappa", "eta"), FROM_ZERO),
     **dict.fromkeys(("gamma", "dropout"), SHARE),
     "target_rate": ("more than 0 and at most 1", lambda v: 0 < v <= 1),
     "lower": ("between 0 and 1", lambda v: 0 <= v <= 1),

@@ -3,9 +3,10 @@
 from typing import Any
 
 from headrace.errors import unknown
-from headrace.fuse import bcq, cql_sac, iql, td3, td3_bc, uwac
+from headrace.fuse import bcq, cql_sac, iql, td3, td3_bc, unified, uwac
 from headrace.fuse.bo import BO
 from headrace.fuse.es import ES
+from headrace.fuse.exploration import Kind
 from headrace.fuse.learner import Learner
 from headrace.fuse.method import FuseMethod
 
@@ -23,16 +24,22 @@ METHODS: dict[str, type[FuseMethod]] = {
     "cql-sac": _method("cql-sac", cql_sac, cql_sac.CQLConfig, cql_sac.CQLLearner),
     "iql": _method("iql", iql, iql.IQLConfig, iql.IQLLearner),
     "td3-bc": _method("td3-bc", td3_bc, td3_bc.TD3BCConfig, td3_bc.TD3BCLearner),
+    "unified": _method("unified", unified, unified.UnifiedConfig, unified.UnifiedLearner),
     "bo": BO,
     "es": ES,
 }
 
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name of a row of table 1: the method and its changes
-    "bcq-time": ("bcq", {"emphasis": "time"}),
-    "bcq-integrity": ("bcq", {"emphasis": "integrity"}),
-    "bcq-interaction": ("bcq", {"emphasis": "interaction"}),
-    "bcq-re": ("bcq", {}),  # on the log of random exploration alone
-} | {name: (name, {}) for name in METHODS}
+OF_BCQ: dict[str, dict[str, Any]] = {  # rows of table 1 and what they change of it
+    "bcq-time": {"emphasis": "time"},
+    "bcq-integrity": {"emphasis": "integrity"},
+    "bcq-interaction": {"emphasis": "interaction"},
+    "bcq-re": {},
+    "bcq-dwell": {"reward_weights": {"dwell_s": 1.0}},  # what Bayesian optimisation maximises, a control
+}
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: ("bcq", changes) for name, changes in OF_BCQ.items()}
+VARIANTS |= {name: (name, {}) for name in METHODS}
+LOG_OF: dict[str, Kind] = {"bcq-re": "random", "unified": "bounded"}  # the exploration whose log a row learns from
+COMMON: Kind = "mixed"  # that of all others, and of the sessions that every row is valued on
 
 
 def method_of(name: str) -> type[FuseMethod]:

@@ -1,0 +1,41 @@
+"""Bounded exploration with a penalty, after UnifiedRL-MTF (Cao et al. 2024): what was never tried costs.
+
+    mu  argmin  E [ -Q_1(s, mu(s)) / E |Q_1| + eta sum_k max(0, |mu_k(s) - m_k| - h_k)^2 ],   TD3 otherwise
+
+m_k +- h_k is the range of weight k in the log. Made for a log whose exploration was uniform in a narrow band about one
+set of weights (exploration.py, `bounded`), where the range is that band; on a log that explores widely it is TD3. Ours
+stands in a few lines: their many critics and their schedule of rounds are left out, the daily cycle is one.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from headrace.fuse.learner import PRESETS as PRESETS
+from headrace.fuse.replay import Batch
+from headrace.fuse.td3 import TD3Config, TD3Learner
+
+
+@dataclass(frozen=True, slots=True)
+class UnifiedConfig(TD3Config):
+    """The method's own choice."""
+
+    eta: float = 100.0  # of a squared step out of the log's range, in half widths of the box
+
+
+class UnifiedLearner(TD3Learner):
+    """TD3 with its actor held to the range of the log."""
+
+    config: UnifiedConfig
+
+    def build(self) -> None:
+        super().build()
+        self.low, self.high = self.replay.action.amin(0), self.replay.action.amax(0)
+
+    def actor_loss(self, batch: Batch) -> Tensor:
+        action = self.actor(batch.state)
+        q = self.q(batch.state, action[:, None])[0, :, 0]
+        outside = F.relu(action - self.high) + F.relu(self.low - action)  # (B, K), one of the two
+        out: Tensor = -q.mean() / q.detach().abs().mean().clamp(min=1e-6)
+        return out + self.config.eta * outside.square().sum(dim=1).mean()

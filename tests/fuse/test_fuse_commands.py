@@ -179,6 +179,11 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_pa
     first = (tmp_path / "a" / "results.json").read_bytes()
     cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"
     made = cell.stat().st_mtime_ns
+    fewer = [word.replace(",bcq-re,unified", "") for word in words]
+    assert call(*fewer, "--out", tmp_path / "a") == 0  # and back: methods come and go, cells stay
+    assert {r["method"] for r in json.loads((tmp_path / "a" / "results.json").read_text())} == {
+        "bo", "bcq", "bcq-dwell", "long-horizon"
+    }  # fmt: skip
     (tmp_path / "a" / "seed-0.json").unlink()  # a kill after the cells
     assert call(*words, "--out", tmp_path / "a") == 0
     assert (tmp_path / "a" / "results.json").read_bytes() == first

@@ -34,7 +34,7 @@ def compare_fusion(
         table.config(name, 0)  # mistakes before any work
     if not (folder / "config.json").is_file():
         refuse_folder(folder)
-    run = Run.create(folder, described(table, seeds), resume=True)
+    run = Run.create(folder, described(table), resume=True)
     with progress("comparing") as tell:
         records = compare(table, seeds, tell)
     save(records, run.path / "results.json")

@@ -5,7 +5,7 @@ users explore around them (mixed), and other users at random (for -re) or in a b
 method learns on the first 90 % of its log's sessions; all are valued on the last 10 % of the mixed log's; then all
 policies meet the same fresh users with the same luck, as does the long-horizon reference, which sees the latent state:
 how much of the way to it from the static weights each method closes. Each method's run is a folder,
-`cells/METHOD-SEED`; what is there and whole is not done again.
+`cells/METHOD-SEED`; what is there and whole is not done again, so that methods and seeds can be added.
 """
 
 import json
@@ -101,8 +101,10 @@ class Table:
         """Everything of one seed; the records of each method."""
         done = self.out / f"seed-{seed}.json"
         if done.is_file():
-            found: list[Record] = json.loads(done.read_text(encoding="utf-8"))
-            return found
+            held = json.loads(done.read_text(encoding="utf-8"))
+            if held["methods"] == list(self.methods):
+                found: list[Record] = held["records"]
+                return found
         base = self.base(seed, tell)
         worths: dict[str, Worth] = {}
         truths: dict[str, FeedValue] = {}
@@ -131,7 +133,7 @@ class Table:
             truths |= dict(zip(acts, values, strict=True))
         tell(f"seed {seed}: the reference that sees the latent state")
         records = self.records(seed, truths, worths, self.reference(seed))
-        durable.replace_text(done, json.dumps(records))
+        durable.replace_text(done, json.dumps({"methods": self.methods, "records": records}))
         return records
 
     def base(self, seed: int, tell: Tell) -> Floats:
@@ -281,16 +283,14 @@ def compare(table: Table, seeds: int, tell: Tell) -> list[Record]:
     return found + [r for r in aggregate(found) if seeds > 1]
 
 
-def described(table: Table, seeds: int) -> dict[str, Any]:
-    """What config.json says of a comparison."""
+def described(table: Table) -> dict[str, Any]:
+    """What config.json says of a comparison; methods and seeds may be added later."""
     return {
         "command": "compare",
         "room": "fuse",
         "dataset": table.dataset,
-        "methods": list(table.methods),
         "preset": table.preset,
         "changes": table.changes,
-        "seeds": seeds,
         "sizes": asdict(table.sizes),
         "scenario_sha256": table.scenario.sha256,
     }

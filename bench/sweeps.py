@@ -78,7 +78,7 @@ QUICK = Size(300, 200, 6, 300, {"width": 16, "epochs": 2, "heads": 2, "average":
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
-    parser.add_argument("--samples", nargs="+", default=list(SAMPLES))
+    parser.add_argument("--samples", nargs="*", default=list(SAMPLES), help="none: the world alone")
     parser.add_argument("--sweeps", nargs="+", default=list(SWEEPS), choices=list(SWEEPS))
     parser.add_argument("--protocol", default="users")
     parser.add_argument("--part", default="validation", choices=["validation", "test"])

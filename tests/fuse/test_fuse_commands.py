@@ -173,8 +173,11 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_pa
     assert len({r["n"] for r in records if r["metric"] == "value_cfqe"}) == 1  # all valued on the same sessions
     fusions = {
         name: json.loads((tmp_path / "a/cells" / f"{name}-0" / "fusion.json").read_text())
-        for name in ("bcq", "bcq-dwell")
+        for name in ("bcq", "bcq-dwell", "bcq-re", "unified")
     }
+    assert (
+        fusions["bcq"]["reward_weights"] == fusions["unified"]["reward_weights"] == fusions["bcq-re"]["reward_weights"]
+    )
     assert fusions["bcq-dwell"]["reward_weights"] == {"dwell_s": 1.0} != fusions["bcq"]["reward_weights"]
     first = (tmp_path / "a" / "results.json").read_bytes()
     cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"

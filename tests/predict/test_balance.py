@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from item_logs import TASKS, item_log
 from test_weights import learner
 from torch import nn
 
 from headrace.errors import UserError
-from headrace.predict.balance import kept_pace, products, without_conflict
+from headrace.predict.balance import SMOOTH, base_loss, kept_pace, products, shared, without_conflict
+from headrace.predict.rmtl import RMTL, RMTLConfig
 
 
 class Two(nn.Module):
@@ -27,18 +29,28 @@ class Two(nn.Module):
 
 def test_products_are_those_of_gradients_by_what_all_tasks_share():
     made = Two()
-    assert products(made.losses(), made).tolist() == [[9.0, -3.0], [-3.0, 2.0]]
+    found = shared(made.losses()[None], made)
+    assert [weight is made.shared for weight in found] == [True]
+    assert products(made.losses(), found).tolist() == [[9.0, -3.0], [-3.0, 2.0]]
 
 
-def test_tasks_that_share_nothing_cannot_be_balanced():
-    made = Two()
-    with pytest.raises(UserError, match="nothing is shared"):
-        products(torch.stack([made.own[0] ** 2, made.own[1] ** 2]), made)
+def test_a_batch_without_a_tasks_labels_changes_nothing_of_it(tmp_path: Path):
+    made = learner(tmp_path, "gradnorm")
+    made.train.known[:, 1] = 0.0
+    made.step(torch.arange(8))
+    assert made.pace[1, 1] == made.base[1] and made.pace[1, 0] != made.base[0]
+
+
+@pytest.mark.parametrize("kind", ["gradnorm", "pcgrad"])
+def test_tasks_that_share_nothing_are_refused_before_any_work(kind: str, tmp_path: Path):
+    log = item_log(tmp_path / "j")
+    with pytest.raises(UserError, match="share nothing"):
+        RMTL(RMTLConfig(backbone="single", weights=kind, tasks=TASKS)).check(log)  # type: ignore[arg-type]
 
 
 def test_projected_gradients_do_not_point_against_the_others():
     made = Two()
-    gram = products(made.losses(), made)
+    gram = products(made.losses(), [made.shared])
     jacobian = torch.tensor([[3.0, 0.0], [-1.0, 1.0]])
     one = jacobian[0] - (-3 / 2) * jacobian[1]
     two = jacobian[1] - (-3 / 9) * jacobian[0]
@@ -50,14 +62,14 @@ def test_projected_gradients_do_not_point_against_the_others():
 def test_weights_come_to_rest_where_all_gradients_are_of_one_length():
     weights, gram = torch.ones(2), torch.tensor([[16.0, 0.0], [0.0, 1.0]])  # four times as long as the other
     for _ in range(300):
-        weights = kept_pace(weights, gram, torch.ones(2), torch.ones(2))
+        weights = kept_pace(weights, gram, torch.ones(2))
     assert weights.tolist() == pytest.approx([2 / 5, 8 / 5], abs=0.05)
 
 
 def test_a_task_that_lags_gets_more():
     even = torch.eye(2)
     for _ in range(3):
-        weights = kept_pace(torch.ones(2), even, torch.tensor([0.9, 0.5]), torch.ones(2))
+        weights = kept_pace(torch.ones(2), even, torch.tensor([0.9, 0.5]))
     assert weights[0] > 1 > weights[1] and float(weights.sum()) == pytest.approx(2)
 
 
@@ -77,7 +89,30 @@ def test_a_stage_that_is_taken_up_goes_on_to_the_same_weights(tmp_path: Path):
     assert torch.equal(again.pace, whole.pace)
 
 
-def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+def test_the_luck_of_batches_does_not_look_like_pace(tmp_path: Path):
+    """Labels that no input tells of, one of them rare: every batch is as good as any other, and weights stay near 1."""
+    made = learner(tmp_path, "gradnorm")
+    luck = torch.Generator().manual_seed(0)
+    rates, even = torch.tensor([0.3, 0.01]), torch.eye(2)
+    base = -(rates * rates.log() + (1 - rates) * (1 - rates).log())
+    weights, smoothed, seen = torch.ones(2), base, []
+    for _ in range(600):
+        share = torch.binomial(torch.full((2,), 512.0), rates, generator=luck) / 512
+        now = -(share * rates.log() + (1 - share) * (1 - rates).log())
+        smoothed = SMOOTH * smoothed + (1 - SMOOTH) * now
+        weights = kept_pace(weights, even, smoothed / base)
+        seen.append(weights)
+    assert torch.stack(seen).mean(dim=0).tolist() == pytest.approx([1.0, 1.0], abs=0.1)
+    assert base_loss(made.train.labels, made.train.known).tolist() == pytest.approx(made.pace[1].tolist())
+
+
+def test_a_checkpoint_of_before_there_was_a_pace_is_taken_up(tmp_path: Path):
+    made = learner(tmp_path, "constant")
+    held, values = made.state()
+    made.load(({name: of for name, of in held.items() if name != "epochs/pace"}, values))
+
+
+def test_the_missing_package_is_named_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "torchjd", None)
     with pytest.raises(UserError, match=r"headrace\[balance\]"):
-        without_conflict(torch.eye(2))
+        RMTL(RMTLConfig(weights="pcgrad", tasks=TASKS)).check(item_log(tmp_path / "j"))

@@ -14,7 +14,7 @@ class Cycle:
     """Serve, log, keep three days, retrain, roll over; beside a frozen policy and static weights, user by user."""
 
     method: tyro.conf.Positional[str]
-    """bcq, td3, uwac, cql-sac, iql, td3-bc"""
+    """bcq, td3, uwac, cql-sac, iql, td3-bc, unified (explores in a band)"""
     world: str
     """feed, kuairand, a scenario file, or one of its variants as  kuairand:VARIANT"""
     out: Path

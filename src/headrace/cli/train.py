@@ -15,7 +15,8 @@ class Train:
 
     method: tyro.conf.Positional[str]
     """channels: mtorl | ag, bc, din, discrete-cql, discrete-iql, dt, gru4rec, mirec, odt, r-bcq, sasrec, star,
-    wide-deep; predictions: rmtl; fusion: bcq (BatchRL-MTF) | td3, uwac, cql-sac, iql, td3-bc, bo, es"""
+    wide-deep; predictions: rmtl; fusion: bcq (BatchRL-MTF) | td3, uwac, cql-sac, iql, td3-bc, unified, bo,
+    es"""
     data: Path
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path

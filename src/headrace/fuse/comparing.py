@@ -1,14 +1,16 @@
 """Table 1: every method and variant on one world, by off-policy estimates and by the truth, cell by cell.
 
 A seed's course: Bayesian optimisation finds static weights by rollouts, as a product would have before any learning;
-users explore around them (mixed), and other users at random (for -re) or in a band about them (for unified); every
-method learns on the first 90 % of its log's sessions; all are valued on the last 10 % of the mixed log's; then all
-policies meet the same fresh users with the same luck, as does the long-horizon reference, which sees the latent state:
-how much of the way to it from the static weights each method closes. Each method's run is a folder,
-`cells/METHOD-SEED`; what is there and whole is not done again, so that methods and seeds can be added.
+users explore around them (mixed), and the same users, as if for the first time, at random (for -re) or in a band about
+them (for unified); every method learns on the sessions of its log that began before the last 10 % of the mixed log's,
+for one reward, and all are valued on those 10 %; then all policies meet the same fresh users with the same luck, as
+does the long-horizon reference, which sees the latent state: how much of the way to it from the static weights each
+method closes. Each method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again, so that
+methods and seeds can be added.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -99,17 +101,18 @@ class Table:
 
     def seed(self, seed: int, tell: Tell) -> list[Record]:
         """Everything of one seed; the records of each method."""
+        base = self.base(seed, tell)
+        tell(f"seed {seed}: a log of {COMMON} exploration")
+        common, common_log, common_parts, config = self.log(COMMON, seed, base)
+        told: dict[str, Any] = {"methods": list(self.methods), "on": valued_on(common, common_log, common_parts)}
         done = self.out / f"seed-{seed}.json"
         if done.is_file():
             held = json.loads(done.read_text(encoding="utf-8"))
-            if held["methods"] == list(self.methods):
+            if isinstance(held, dict) and {k: held[k] for k in told} == told:
                 found: list[Record] = held["records"]
                 return found
-        base = self.base(seed, tell)
         worths: dict[str, Worth] = {}
         truths: dict[str, FeedValue] = {}
-        tell(f"seed {seed}: a log of {COMMON} exploration")
-        common, common_log, common_parts, config = self.log(COMMON, seed, base)
         for kind in dict.fromkeys([COMMON, *LOG_OF.values()]):
             names = [n for n in self.methods if LOG_OF.get(n, COMMON) == kind]
             if not names:
@@ -117,14 +120,15 @@ class Table:
             ready, log, parts = common, common_log, common_parts
             if kind != COMMON:
                 tell(f"seed {seed}: a log of {kind} exploration")
-                ready, log, parts, _ = self.log(kind, seed, base)
-            held, own = self.estimators(common_log, common_parts, replace(ready, weights=common.weights), config)
+                until = float(np.asarray(common_log.time)[common_parts.rows("test")].min())
+                ready, log, parts, _ = self.log(kind, seed, base, common.weights, until)
+            of, own = self.estimators(common_log, common_parts, ready, config)
             acts: dict[str, Act] = {"bo": bo.static(ready.actions.scaled(base[None])[0])}
             for name in names:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
                     acts[name] = self.method(name, seed, log, parts, ready)
-                worths[name] = self.worth(name, seed, acts[name], held, own, config)
+                worths[name] = self.worth(name, seed, acts[name], of, own, config, told["on"])
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
             values = together(
@@ -133,7 +137,7 @@ class Table:
             truths |= dict(zip(acts, values, strict=True))
         tell(f"seed {seed}: the reference that sees the latent state")
         records = self.records(seed, truths, worths, self.reference(seed))
-        durable.replace_text(done, json.dumps({"methods": self.methods, "records": records}))
+        durable.replace_text(done, json.dumps(told | {"records": records}))
         return records
 
     def base(self, seed: int, tell: Tell) -> Floats:
@@ -148,8 +152,16 @@ class Table:
             durable.replace_text(file, json.dumps(space.weights(chosen).tolist()))
         return np.array(json.loads(file.read_text(encoding="utf-8")))
 
-    def log(self, kind: Kind, seed: int, base: Floats) -> tuple[Prepared, Journeys, Split, FQEConfig]:
-        """The log of an exploration around the base, its split and what methods share."""
+    def log(
+        self,
+        kind: Kind,
+        seed: int,
+        base: Floats,
+        reward: dict[str, float] | None = None,
+        until: float = np.inf,
+    ) -> tuple[Prepared, Journeys, Split, FQEConfig]:
+        """The log of an exploration around the base, its split and what methods share: `reward`, or the fitted one, and
+        the training rows before the time `until`."""
         path, s = self.out / "logs" / f"{kind}-{seed}", self.sizes
         exploration = Exploration(kind, seed=seed)
         if not (path / "journeys.json").is_file():
@@ -158,6 +170,7 @@ class Table:
         log = Journeys(path)
         parts = split(log, "time", seed, fractions=FRACTIONS)
         rows = parts.rows("train")
+        rows = rows[np.asarray(log.time)[rows] < until]
         if kind == COMMON:
             rows = balanced(log, rows, exploration.is_random(log.users), seed)
         fqe = FQEConfig(
@@ -168,20 +181,24 @@ class Table:
             seed=seed,
             progress=False,
         )
-        return prepare(log, rows, self.config("bcq", seed)), log, parts, fqe
+        config = self.config("bcq", seed)
+        return prepare(log, rows, replace(config, reward_weights=reward) if reward else config), log, parts, fqe
 
     def method(self, name: str, seed: int, log: Journeys, parts: Split, ready: Prepared) -> Act:
         """What a variant does, fitted, or loaded where its cell is whole."""
         folder = self.out / "cells" / f"{name}-{seed}"
         kind = VARIANTS[name][0]
         config = self.config(name, seed)
-        if (folder / "manifest.json").is_file() and "files" in Run.open(folder).manifest:
-            return load(Run.open(folder)).policy().of_states
+        own = _rewarded(log, ready, config)
         method = METHODS[kind](config)
-        run = Run.create(folder, method.settings(), resume=True, data=log.fingerprint, split=parts.fingerprint)
-        own = ready
-        if config.emphasis != "none" or config.reward_weights not in (None, ready.weights):
-            own = _rewarded(log, ready, config)
+        told = valued_on(own, log, parts)
+        if (folder / "manifest.json").is_file():
+            held = Run.open(folder)
+            if held.manifest["provenance"] != told:  # it learnt from another log or for another reward
+                shutil.rmtree(folder)
+            elif "files" in held.manifest:
+                return load(held).policy().of_states
+        run = Run.create(folder, method.settings(), resume=True, **told)
         objective = None
         if kind == "es":
             users = np.arange(SEARCH, SEARCH + self.sizes.search_users // 2)
@@ -191,16 +208,23 @@ class Table:
         return method.policy().of_states
 
     def worth(
-        self, name: str, seed: int, act: Act, of: Transitions, own: dict[str, OnPolicy], config: FQEConfig
+        self,
+        name: str,
+        seed: int,
+        act: Act,
+        of: Transitions,
+        own: dict[str, OnPolicy],
+        config: FQEConfig,
+        on: dict[str, Any],
     ) -> Worth:
-        """A variant's values by the log, kept beside its cell."""
+        """A variant's values by the log, kept beside its cell with what they were taken `on`."""
         file = self.out / "cells" / f"{name}-{seed}.json"
-        if file.is_file():
-            told = json.loads(file.read_text(encoding="utf-8"))
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if told.get("on") == on:
             return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"], told["edge"])
         found = value(act, of, config, own)
         file.parent.mkdir(exist_ok=True)
-        durable.replace_text(file, json.dumps(asdict(found)))
+        durable.replace_text(file, json.dumps(asdict(found) | {"on": on}))
         return found
 
     def config(self, name: str, seed: int) -> Any:
@@ -264,11 +288,18 @@ class Table:
         return found
 
 
+def valued_on(ready: Prepared, log: Journeys, parts: Split) -> dict[str, Any]:
+    """Sessions and reward that values are taken on."""
+    return {"data": log.fingerprint, "split": parts.fingerprint, "reward": ready.weights}
+
+
 def _rewarded(log: Journeys, ready: Prepared, config: Any) -> Prepared:
     """The same with the reward of a variant."""
-    weights = config.reward_weights
-    if weights is None:
+    weights = config.reward_weights or ready.weights
+    if config.emphasis != "none":
         weights = reward_weights(ready.affinities, config.emphasis, config.emphasis_factor)
+    if weights == ready.weights:
+        return ready
     train = transitions(log, ready.rows, ready.states, ready.actions, weights)
     return replace(ready, weights=weights, train=train)
 

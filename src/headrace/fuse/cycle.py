@@ -23,7 +23,7 @@ from headrace.fuse import bo
 from headrace.fuse.acting import FeedMemory, WorldObjective, explored, world_box
 from headrace.fuse.exploration import Exploration, balanced
 from headrace.fuse.method import FuseMethod, prepare
-from headrace.fuse.methods import METHODS
+from headrace.fuse.methods import COMMON, LOG_OF, METHODS
 from headrace.fuse.policy import FusionPolicy
 from headrace.journeys.seams import Estimate, Floats
 from headrace.journeys.splits import Split, session_starts
@@ -107,7 +107,7 @@ def cycle(
     base = _base(scenario, config, out, tell)
     shown = scenario.feed_task.shown
     explorers = Arm(scenario, EXPLORERS, config.explorers, config, base, shown)
-    explorers.exploration = Exploration("mixed", seed=config.seed)
+    explorers.exploration = Exploration(LOG_OF.get(name, COMMON), seed=config.seed)
     arms = {arm: Arm(scenario, SERVED, config.users, config, base, shown) for arm in ARMS}
     log = FeedLog(explorers.world)
     by_day: dict[str, list[FeedValue]] = {arm: [] for arm in ARMS}
@@ -136,8 +136,10 @@ def _fit(method: FuseMethod, journeys: Journeys, config: CycleConfig, day: int, 
     run = Run.create(folder, method.settings(), resume=True, data=journeys.fingerprint, split=split.fingerprint)
     if "files" in run.manifest:
         return method.load(run).policy()
-    is_random = Exploration("mixed", seed=config.seed).is_random(journeys.users)
-    rows = balanced(journeys, split.rows("train"), is_random, config.seed)
+    rows = split.rows("train")
+    exploration = Exploration(LOG_OF.get(method.name, COMMON), seed=config.seed)
+    if exploration.kind == "mixed":
+        rows = balanced(journeys, rows, exploration.is_random(journeys.users), config.seed)
     method.fit(journeys, split, run, progress=False, prepared=prepare(journeys, rows, method.config))
     run.seal()
     return method.policy()

@@ -38,7 +38,7 @@ OF_BCQ: dict[str, dict[str, Any]] = {  # rows of table 1 and what they change of
 }
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {name: ("bcq", changes) for name, changes in OF_BCQ.items()}
 VARIANTS |= {name: (name, {}) for name in METHODS}
-LOG_OF: dict[str, Kind] = {"bcq-re": "random", "unified": "bounded"}  # the exploration whose log a row learns from
+LOG_OF: dict[str, Kind] = {"bcq-re": "random", "unified": "bounded"}  # the exploration that a row learns from
 COMMON: Kind = "mixed"  # that of all others, and of the sessions that every row is valued on
 
 

@@ -37,13 +37,14 @@ class TD3Learner(Learner):
         c = self.config
         self.actor = self.add("actor", Tanh(self.states, 0, c.hidden, self.size), c.actor_rate)
         self.actor_target = self.nets["actor_target"] = copy_of(self.actor)
+        self.low, self.high = -torch.ones(self.size), torch.ones(self.size)  # of the actions that targets look at
 
     def target(self, batch: Batch) -> Tensor:
         """(B,) y, the next action smoothed."""
         c = self.config
         with torch.no_grad():
             noise = (c.noise * torch.randn_like(batch.action)).clamp(-c.clip, c.clip)
-            action = (self.actor_target(batch.next_state) + noise).clamp(-1.0, 1.0)
+            action = (self.actor_target(batch.next_state) + noise).clamp(self.low, self.high)
             q = updates.double_q(self.q(batch.next_state, action[:, None], target=True)[..., 0])
         return updates.td_target(batch.reward, q, batch.terminated, c.gamma)
 

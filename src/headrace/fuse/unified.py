@@ -1,10 +1,11 @@
-"""Bounded exploration with a penalty, after UnifiedRL-MTF (Cao et al. 2024): what was never tried costs.
+"""Bounded exploration, and a penalty on what was never tried, after UnifiedRL-MTF (Liu et al. 2024, arXiv 2404.17589).
 
     mu  argmin  E [ -Q_1(s, mu(s)) / E |Q_1| + eta sum_k max(0, |mu_k(s) - m_k| - h_k)^2 ],   TD3 otherwise
 
-m_k +- h_k is the range of weight k in the log. Made for a log whose exploration was uniform in a narrow band about one
-set of weights (exploration.py, `bounded`), where the range is that band; on a log that explores widely it is TD3. Ours
-stands in a few lines: their many critics and their schedule of rounds are left out, the daily cycle is one.
+m_k +- h_k is the range of weight k in the log, which targets do not leave either. Made for a log whose exploration was
+uniform in a narrow band about one set of weights (exploration.py, `bounded`), where the range is that band; on a log
+that explores widely it is TD3. In the style of the paper and no more: its many critics are left out, and its rounds of
+training and exploring are the daily cycle.
 """
 
 from dataclasses import dataclass

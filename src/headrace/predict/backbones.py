@@ -30,6 +30,7 @@ from headrace.predict.features import Features
 Backbone = Literal["single", "shared", "esmm", "aitm", "mmoe", "ple"]
 BACKBONES = get_args(Backbone)
 OWN_NETS = ("single", "esmm", "aitm")
+IN_A_FUNNEL = ("esmm", "aitm")
 CALIBRATOR = 0.6  # weight of AITM's penalty, as in its experiments
 
 

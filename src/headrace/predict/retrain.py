@@ -18,7 +18,7 @@ from headrace.learn.checkpoint import State, join, part
 from headrace.learn.optimise import Optimiser, OptimiserConfig
 from headrace.learn.updates import soft_update
 from headrace.predict.backbones import Network
-from headrace.predict.balance import BY_GRADIENT, kept_pace, products, without_conflict
+from headrace.predict.balance import BY_GRADIENT, SMOOTH, base_loss, kept_pace, products, shared, without_conflict
 from headrace.predict.critics import Critics, rewards
 from headrace.predict.table import Table
 from headrace.predict.weights import BY_CRITIC, Weights, dwa, focal, from_values
@@ -64,9 +64,9 @@ class MultiTask:
         self.module = Weighted(network, K, kind == "uncertainty").to(train.labels.device)
         self.optimiser = Optimiser(self.module, optimiser)
         self.losses = torch.zeros(4, K, dtype=torch.float64)  # sums of this epoch, steps; means of the last two
-        self.pace = torch.stack([torch.ones(K), torch.zeros(K)]).to(
-            train.labels.device
-        )  # GradNorm: weights, first losses
+        self.base = base_loss(train.labels, train.known)  # (K,)
+        self.pace = torch.stack([torch.ones_like(self.base), self.base])  # GradNorm's weights, and the losses smoothed
+        self.shared: list[nn.Parameter] | None = None  # what all tasks read; looked up at the first step that asks
 
     def batches(self, seed: int) -> Iterator[Tensor]:
         return self.train.batches(self.batch_size, seed)
@@ -93,7 +93,7 @@ class MultiTask:
             loss = (torch.exp(-spread) * plain + 0.5 * spread).sum()
         else:
             if self.kind in BY_GRADIENT:
-                omega = self.balanced(plain)
+                omega = self.balanced(plain, logits, known.any(dim=0))
             loss = ((omega * losses).sum(dim=0) / number).sum()
         loss = loss + self.network.penalty(logits)
         self.optimiser.minimise(loss)
@@ -126,14 +126,17 @@ class MultiTask:
         order = np.random.default_rng(self.optimiser.steps).permutation(len(at))  # none of torch's draws: same dropout
         return from_values(kind, q, labels, self.lambda_, torch.from_numpy(order).to(at.device))
 
-    def balanced(self, plain: Tensor) -> Tensor:
-        """omega, (K,), from the gradients of the tasks' losses (K,)."""
-        gram = products(plain, self.network)
+    def balanced(self, plain: Tensor, logits: Tensor, told: Tensor) -> Tensor:
+        """omega, (K,), from the gradients of the tasks' losses (K,), of which those that the batch tells of count."""
+        if self.shared is None:
+            self.shared = shared(logits, self.network)
+        gram = products(plain, self.shared)
         if self.kind == "pcgrad":
             return without_conflict(gram)
-        now = plain.detach()
-        first = torch.where(self.pace[1] > 0, self.pace[1], now)
-        self.pace = torch.stack([kept_pace(self.pace[0], gram, now, first), first])
+        weights, smoothed = self.pace
+        now = torch.where(told, plain.detach(), smoothed)
+        smoothed = SMOOTH * smoothed + (1 - SMOOTH) * now
+        self.pace = torch.stack([kept_pace(weights, gram, smoothed / self.base), smoothed])
         return self.pace[0]
 
     def _learn_on(self, at: Tensor) -> float:
@@ -181,7 +184,8 @@ class MultiTask:
         self.module.load_state_dict(part(held, "module"))
         self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
         self.losses = part(held, "epochs")["losses"].clone()
-        self.pace = part(held, "epochs")["pace"].to(self.pace.device, copy=True)
+        if "pace" in part(held, "epochs"):
+            self.pace = part(held, "epochs")["pace"].to(self.pace.device, copy=True)
         if self.joint and self.critics is not None and self.target is not None:
             self.critics.load((part(held, "critics"), values["critics"]))
             self.target.load_state_dict(part(held, "slow"))

@@ -27,7 +27,8 @@ from headrace.journeys.transforms import Transforms
 from headrace.learn.loop import LoopConfig, StageResult, fit_stage, seeded
 from headrace.learn.optimise import OptimiserConfig, choose_device
 from headrace.learn.run import Run
-from headrace.predict.backbones import Backbone, Network, Sizes
+from headrace.predict.backbones import IN_A_FUNNEL, Backbone, Network, Sizes
+from headrace.predict.balance import check
 from headrace.predict.critics import Critic, CriticLearner, Critics, Output, returns, rewards
 from headrace.predict.features import Features, Key, known_gains, statistics
 from headrace.predict.predictor import ItemPredictor, snapshot
@@ -194,7 +195,14 @@ class RMTL:
                 f"{journeys.path}: its steps hold lists of items and rmtl predicts one item a step; lay them out "
                 "with  headrace.exposures(journeys, FOLDER) , as  headrace train  does"
             )
-        tasks_of(journeys.schema, self.config.tasks)
+        tasks = tasks_of(journeys.schema, self.config.tasks)
+        check(self.config.weights, self.config.backbone, len(tasks))
+        if self.config.backbone in IN_A_FUNNEL and not any(above is not None for above in parents(tasks)):
+            raise UserError(
+                f"rmtl config: backbone = {self.config.backbone}, which follows a funnel, and none of the tasks "
+                f"{', '.join(t.name for t in tasks)} implies another; choose another backbone, or tasks such as  "
+                "ctr=CLICK,ctcvr=CLICK&BUY"
+            )
         keys_of(journeys.schema, self.config.keys)
         rule_of(journeys, self.config.session)
 

@@ -1,6 +1,7 @@
 """Value-based methods: each reaches the chain's known optimum, and each loss is what its equation says, by hand."""
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from headrace.channel.scoring import wanted
 from headrace.channel.state import Heads, Transitions, break_even, ends_of, transitions
 from headrace.errors import UserError
 from headrace.evaluate.targets import Target
-from headrace.journeys.store import Journeys
+from headrace.journeys.store import Journeys, JourneysWriter
 from headrace.journeys.views import Batch, View, histories
 from headrace.learn.run import Run
 
@@ -255,6 +256,41 @@ def test_bcq_bootstraps_from_channels_that_the_imitation_allows(
     torch.testing.assert_close(found[of.learnt], expected[of.learnt])
 
 
+def spread_of(journeys: Journeys, multiplier: float) -> float:
+    """Standard deviation of the gain less the multiplier times the cost."""
+    channel, gain, _ = columns(journeys)
+    return float((gain - multiplier * 0.05 * (channel == RIGHT)).std(ddof=1))
+
+
+def with_costs(of: Journeys, cost: np.ndarray, folder: Path) -> Journeys:
+    """The same chain at other costs."""
+    columns_of = {name: np.array(of.column(name)) for name in ("feature/state", "channel", "gain/gain")}
+    with JourneysWriter(folder, of.schema) as writer:
+        writer.append(np.arange(of.n_users), np.diff(np.asarray(of.offsets)), columns_of | {"cost": cost})
+        return writer.close()
+
+
+def test_r_bcq_knows_the_price_that_is_used_where_prices_go_far_beyond_it(tmp_path: Path):
+    """One step to the right in fifty costs, so that money breaks even at a hundred times the penalty that is asked for:
+    there hardly anything but these few costs is left of the reward."""
+    of = chain_log(tmp_path / "j", 120, cost=1.0)
+    dear = (np.asarray(of.channel) == RIGHT) & (np.random.default_rng(0).random(of.n_steps) < 0.02)
+    journeys = with_costs(of, np.where(dear, 0.1, 0.0), tmp_path / "dear")
+    method = method_on(journeys, "r-bcq", tmp_path / "run", penalty=0.5)
+    assert method.network.most > 100 * 0.5
+    low, high = method.transforms.reward_range
+    q = by_state(
+        journeys, np.arange(journeys.n_steps), method.predict(journeys, np.ones(journeys.n_steps, bool)).values
+    )
+    assert np.abs(q - optimal(0.5 * 0.002, high - low)).max() < 2 * TOLERANCE
+
+
+def test_a_price_of_money_means_nothing_where_nothing_costs(tmp_path: Path):
+    method = method_on(chain_log(tmp_path / "j", 20), "r-bcq", tmp_path / "run", epochs=1)
+    with pytest.raises(UserError, match="knows no cost"):
+        method.policy_at(0.0)
+
+
 def test_r_bcq_learns_of_gain_less_the_multiplier_that_it_reads(costly: Journeys, tmp_path: Path):
     learner = learner_of("r-bcq", costly, tmp_path, heads=2, penalty=1.0, most_multiplier=2.0, gamma=0.0)
     batch, _, _ = seen(learner, costly)
@@ -265,7 +301,9 @@ def test_r_bcq_learns_of_gain_less_the_multiplier_that_it_reads(costly: Journeys
     low, high = learner.transforms.reward_range  # of gain - 1.0 * cost
     assert low == pytest.approx(gain.min() - 0.05)
     each = np.repeat(multiplier.numpy(), np.diff(np.asarray(costly.offsets)))
-    reward = (gain - each * 0.05 * (channel == RIGHT)) / (high - low)
+    spread = np.array([spread_of(costly, value) for value in multiplier.numpy()])
+    unit = np.repeat(spread / spread_of(costly, 1.0), np.diff(np.asarray(costly.offsets)))
+    reward = (gain - each * 0.05 * (channel == RIGHT)) / (high - low) / unit
     assert float(learner.losses(batch)["critic"].detach()) == pytest.approx(0.5 * (reward**2).mean(), rel=1e-4)
 
 
@@ -282,12 +320,24 @@ def test_ag_has_a_conservative_target_of_its_own_for_every_multiplier(costly: Jo
     expected = 0.0
     for multiplier, values, bootstrapped in zip((0.0, 2.0), q, (2.0, 5.0), strict=True):
         reward = (gain - multiplier * 0.05 * (channel == RIGHT)) / (high - low)
+        reward /= spread_of(costly, multiplier) / spread_of(costly, 1.0)
         penalty = np.log(np.exp(values).sum()) - values[channel]
         y = reward + 0.9 * bootstrapped * ~end
         expected += (0.3 * penalty.mean() + 0.5 * ((values[channel] - y) ** 2).mean()) / 2
     found = learner.losses(batch)
     assert float(found["cost"].detach()) == pytest.approx(0.5, rel=1e-4)  # of a standardised cost and a mean of 0
     assert float((found["loss"] - found["cost"]).detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_ag_counts_the_costs_that_are_known(tmp_path: Path):
+    of = chain_log(tmp_path / "j", 30, cost=0.05)
+    cost = np.where(np.arange(of.n_steps) % 3 == 0, np.nan, np.asarray(of.column("cost")))
+    holes = with_costs(of, cost, tmp_path / "holes")
+    method = method_on(holes, "ag", tmp_path / "run", epochs=1)
+    validation = whole(holes).parts["validation"]
+    told = json.loads((tmp_path / "run" / "multipliers.json").read_text())
+    assert told["budget"] == pytest.approx(np.nanmean(cost[validation]))
+    assert np.isfinite(method.spend).all()
 
 
 # What is learnt from, and what is refused.
@@ -318,7 +368,9 @@ def test_the_break_even_price_is_what_a_unit_of_cost_gains(costly: Journeys, sho
     method = method_on(costly, "ag", tmp_path / "run", epochs=1)
     _, gain, _ = columns(costly)
     assert break_even(method.transforms) == pytest.approx(gain.mean() / np.asarray(costly.column("cost")).mean())
-    assert method.network.multipliers[4] == pytest.approx(break_even(method.transforms))
+    assert method.network.multipliers == pytest.approx(
+        sorted([0.5, *(break_even(method.transforms) * s for s in ag.GRID)])
+    )
     assert break_even(method_on(short, "ag", tmp_path / "free", epochs=1).transforms) == 0.0
 
 

@@ -2,8 +2,8 @@
 et al., Marketing Budget Allocation with Offline Constrained Deep RL, WSDM 2023).
 
     max_pi E[gain]  subject to  E[cost] <= W        is a game: the Lagrangian's multiplier against the policy
-    Q_l : values of gain - lambda_l * cost          the policy's best answer to each multiplier of a grid
-    y_l = gain - lambda_l cost + gamma (1 - d) Qbar_l(s', argmax_a Q_l(s', a))
+    Q_l : values of (gain - lambda_l * cost) / k_l  the policy's best answer to each multiplier of a grid
+    y_l = (gain - lambda_l cost) / k_l + gamma (1 - d) Qbar_l(s', argmax_a Q_l(s', a))
     L   = mean_l alpha E_s [log sum_a exp Q_l(s, a) - Q_l(s, a_logged)] + 1/2 E (Q_l(s, a_logged) - y_l)^2
           + 1/2 E (w^(s, a_logged) - w)^2           w^: the cost to be expected of each channel
     spend_l = mean over validation steps of w^(s, argmax_a Q_l(s, a))
@@ -11,7 +11,9 @@ et al., Marketing Budget Allocation with Offline Constrained Deep RL, WSDM 2023)
 The paper plays the mixture of a constant number of best answers; MTORL's Table 2 compares with the best single one, and
 so does this: of the policies whose spend a step keeps to the budget, the one of the smallest multiplier, which gives up
 least gain; where none keeps to it, the one that spends least. Q_l are learnt offline, so they carry CQL's penalty (the
-paper's own constraint is not restated in MTORL's). Without a cost the grid is one value function of the gain.
+paper's own constraint is not restated in MTORL's). k_l is the spread of the reward at lambda_l as a multiple of that at
+s, so that no multiplier drowns the others; s is one of the grid. Without a cost the grid is one value function of the
+gain.
 
 B journeys, T steps, M channels, L multipliers, n steps learnt from.
 """
@@ -31,6 +33,7 @@ from headrace.channel.policies import ScorePolicy
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
     Heads,
+    Spread,
     ValueConfig,
     ahead,
     break_even,
@@ -90,11 +93,12 @@ class Network(nn.Module):
         M = len(transforms.channels)
         self.multipliers = grid(config, transforms)
         self.shape = (len(self.multipliers), M)
+        self.spread = Spread(transforms)
         self.values = Heads(config, transforms, len(self.multipliers) * M)
         self.cost = Heads(config, transforms, M) if transforms.schema.cost is not None else None
 
     def q(self, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
-        """Q_1 .. Q_L: (L, B, T, M)."""
+        """Q_1 .. Q_L, in units of their spreads: (L, B, T, M)."""
         found: Tensor = self.values(ids, numbers, mask).unflatten(-1, self.shape).movedim(-2, 0)
         return found
 
@@ -104,13 +108,14 @@ def grid(config: AGConfig, transforms: Transforms) -> tuple[float, ...]:
     if transforms.schema.cost is None:
         return (config.penalty,)
     unit = break_even(transforms) or 1.0
-    return tuple(sorted(set(config.multipliers or (unit * share for share in GRID))))
+    return tuple(sorted(set(config.multipliers or (config.penalty, *(unit * share for share in GRID)))))
 
 
 class Learner(fitting.Learner[AGConfig, Network]):
     """The conservative loss of every value function, their mean, and the loss of the cost."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: AGConfig):
+        network.spread.learn(train, transforms)
         super().__init__(network, transforms, train, validation, config, target_rate=config.target_rate)
         self.ends = ends_of(train.journeys)
         self.multipliers = torch.tensor(network.multipliers, device=self.optimiser.device)[:, None, None]  # (L, 1, 1)
@@ -124,7 +129,8 @@ class Learner(fitting.Learner[AGConfig, Network]):
         policy = negative_log_likelihood(q.mean(0), of)
         if not of.learnt.any():
             return {"loss": 0.0 * q.sum(), "policy": policy}
-        y = self.targets(inputs, penalised(of.reward, of.cost, self.multipliers, self.transforms), of.terminated)
+        reward = penalised(of.reward, of.cost, self.multipliers, self.transforms) / network.spread(self.multipliers)
+        y = self.targets(inputs, reward, of.terminated)
         data = of.chosen(q)  # (L, n)
         penalty = logsumexp_penalty(q[:, of.learnt], data)  # (L,)
         loss = conservative_loss(data, of.of(y), penalty, config.alpha).mean()
@@ -187,7 +193,7 @@ class AG(NetworkMethod[AGConfig, Network]):
         transforms, network = self._fitted()
         assert network.cost is not None
         scale = transforms.scales["cost"]
-        total, logged, n = np.zeros(len(network.multipliers)), 0.0, 0
+        total, logged, n, told = np.zeros(len(network.multipliers)), 0.0, 0, 0
         for batch in steps.batches(self.learner.reading * self.config.batch_size):
             inputs = self.encode(batch.history)
             label = torch.from_numpy(batch.label).to(self.device)
@@ -195,9 +201,10 @@ class AG(NetworkMethod[AGConfig, Network]):
             expected = taken(cost, network.q(*inputs).argmax(-1))[:, label]  # (L, n)
             total += (expected.double().sum(-1) * scale.std).cpu().numpy() + scale.mean * expected.shape[-1]
             assert batch.cost is not None
-            logged += float(batch.cost[batch.label].sum())
+            known = batch.cost[batch.label]
+            logged, told = logged + float(np.nansum(known)), told + int((~np.isnan(known)).sum())
             n += expected.shape[-1]
-        return total / max(n, 1), logged / max(n, 1)
+        return total / max(n, 1), logged / max(told, 1)
 
     def policy_for(self, budget: float, stochastic: bool = False) -> ScorePolicy:
         """The best single policy for another budget, in cost per step; UserError where the log has no cost."""
@@ -221,7 +228,9 @@ class AG(NetworkMethod[AGConfig, Network]):
     def heads(
         self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None
     ) -> dict[str, Tensor]:
-        q = self._fitted()[1].q(*encoded)[self.chosen][at]
+        network = self._fitted()[1]
+        unit = network.spread(torch.tensor(network.multipliers[self.chosen], device=self.device))
+        q = unit * network.q(*encoded)[self.chosen][at]
         return {"action": q, "values": q}
 
 

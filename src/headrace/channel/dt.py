@@ -35,12 +35,11 @@ from torch import Tensor, nn
 from headrace.channel import fitting
 from headrace.channel.base import NetworkMethod
 from headrace.channel.columns import groups
-from headrace.channel.fitting import FitConfig, tensors
+from headrace.channel.fitting import FitConfig, rewards_of, tensors
 from headrace.errors import UserError
 from headrace.journeys.scales import FIRST
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
-from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import WHOLE, Batch, View
@@ -61,7 +60,6 @@ class DTConfig(FitConfig):
     input_dropout: float = 0.15  # of the embedded state
     embedding_start: float = 0.1  # spread of the embeddings at first: an id that is seldom met stays near zero
     unknown: float = 0.4
-    bins: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.1
     epochs: int = 30
@@ -179,17 +177,10 @@ def returns_to_go(view: View, transforms: Transforms) -> Floats:
 
     Steps outside the view's labels bring nothing: their rewards are held out. So do rewards that are not known.
     """
-    journeys, schema = view.journeys, view.journeys.schema
-    rows = np.flatnonzero(view.labels)
-    gains = {}
-    for name in transforms.reward_weights:
-        gains[name] = gain_values(schema.gain(name), np.asarray(journeys.gain(name))[rows])
-        if name in view.late:
-            gains[name][view.late[name][rows]] = np.nan
-    cost = None if schema.cost is None else np.asarray(journeys.column("cost"))[rows].astype(np.float64)
-    reward = np.zeros(journeys.n_steps)
-    reward[rows] = np.nan_to_num(transforms.reward(gains, cost))
-    return to_the_end(reward, journeys.offsets)
+    rows, known, _ = rewards_of(view, transforms)
+    reward = np.zeros(view.journeys.n_steps)
+    reward[rows] = np.nan_to_num(known)
+    return to_the_end(reward, view.journeys.offsets)
 
 
 def to_the_end(values: Floats, offsets: NDArray[np.int64]) -> Floats:

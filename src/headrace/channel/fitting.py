@@ -9,11 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from headrace.channel.heads import Target
 from headrace.errors import UserError
+from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.statistics import gain_values
 from headrace.journeys.transforms import Categories, Encoded, Transforms
 from headrace.journeys.views import Batch, View
 from headrace.learn.checkpoint import State, join, part
@@ -30,8 +33,8 @@ class FitConfig:
         "numbers"  # how those stored as numbers are read; both or embedded: where order says nothing
     )
     running: bool = True  # counts and rates so far among the inputs
-    bins: int = 0  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
-    context_bins: int = 0  # the same of the step's context
+    bins: int = 16  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
+    context_bins: int = 48  # the same of the step's context
     unknown: float = 0.3  # share of category ids turned unknown in training
     min_count: int = 2  # a category seen less often in training is unknown
     dropout: float = 0.2
@@ -159,6 +162,19 @@ class Learner(ABC, Generic[C, N]):
         self.optimiser.load((part(held, "optimiser"), values["optimiser"]))
         if self.target is not None:
             self.target.load_state_dict(part(held, "target"))
+
+
+def rewards_of(steps: View, transforms: Transforms) -> tuple[Integers, Floats, Floats | None]:
+    """The labelled rows of a view (n,), the reward (3) of each, NaN where it is not known, and its cost."""
+    journeys, schema = steps.journeys, steps.journeys.schema
+    rows = np.flatnonzero(steps.labels)
+    gains = {}
+    for name in transforms.reward_weights:
+        gains[name] = gain_values(schema.gain(name), np.asarray(journeys.gain(name))[rows])
+        if name in steps.late:
+            gains[name][steps.late[name][rows]] = np.nan
+    cost = None if schema.cost is None else np.asarray(journeys.column("cost"))[rows].astype(np.float64)
+    return rows, transforms.reward(gains, cost), cost
 
 
 def reward_shares(targets: Iterable[Target], transforms: Transforms, config: FitConfig) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """R-BCQ: one Q-function for every price of money, kept to channels that the log uses (BCORLE(lambda), Zhang et al.,
 NeurIPS 2021).
 
-    r_lambda = gain - lambda * cost                        relabelled; lambda drawn anew for every journey of a batch
+    r_lambda = (gain - lambda * cost) / k(lambda)          relabelled; lambda drawn anew for every journey of a batch
     A(s) = {a : pi_b(a|s) >= threshold * max_a pi_b(a|s)}  discrete BCQ, Fujimoto et al. 2019, Benchmarking batch
                                                            deep RL: pi_b, an imitation, says what the log would do
     Q^w  = sum_k w_k Q_k,  w drawn on the simplex          REM, Agarwal et al. 2020: a random mixture of K heads
@@ -9,9 +9,11 @@ NeurIPS 2021).
     L    = 1/2 E (Q^w(s, a_logged, lambda) - y)^2 + E [-log pi_b(a_logged|s)]
 
 Q reads lambda as an input, so that the multiplier is chosen for a budget when acting (`policy_at`), not when fitting;
-at lambda = s it is worth the penalised reward. Acting, Q is the mean of the heads, and a channel outside A(s) is
-minus infinity. The policy's logits are Q within A(s); a channel outside stands below them all, by how far outside it
-is, so that the log loss of a logged channel is finite.
+at lambda = s it is worth the penalised reward. k is the spread of the reward at lambda as a multiple of that at s: else
+the prices at which the cost drowns the gain would make up the loss. Half of the journeys are relabelled with s itself,
+the others uniformly. Acting, Q is k(lambda) times the mean of the heads, and a channel outside A(s) is minus infinity.
+The policy's logits are Q within A(s); a channel outside stands below them all, by how far outside it is, so that the
+log loss of a logged channel is finite.
 
 B journeys, T steps, M channels, K heads, n steps learnt from.
 """
@@ -31,6 +33,7 @@ from headrace.channel.policies import ScorePolicy
 from headrace.channel.state import SPACE as SHARED
 from headrace.channel.state import (
     Heads,
+    Spread,
     State,
     ValueConfig,
     ahead,
@@ -86,6 +89,7 @@ class Network(nn.Module):
         super().__init__()
         self.heads, self.channels = config.heads, len(transforms.channels)
         self.most = most_multiplier(config, transforms)
+        self.spread = Spread(transforms)
         self.state = State(config, transforms)
         self.read_state = nn.Linear(config.width, config.width)
         self.read_multiplier = nn.Linear(1, config.width, bias=False)
@@ -93,7 +97,7 @@ class Network(nn.Module):
         self.imitation = Heads(config, transforms, self.channels)
 
     def q(self, multiplier: Tensor, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
-        """Q_1 .. Q_K at one multiplier a journey, (B,): (K, B, T, M)."""
+        """Q_1 .. Q_K at one multiplier a journey, (B,), in units of its spread: (K, B, T, M)."""
         share = (multiplier / max(self.most, 1e-12))[:, None, None]
         h = F.leaky_relu(self.read_state(self.state(ids, numbers, mask)) + self.read_multiplier(share))
         found: Tensor = self.out(h).unflatten(-1, (self.heads, self.channels)).movedim(-2, 0)
@@ -113,6 +117,7 @@ class Learner(fitting.Learner[RBCQConfig, Network]):
     """The mixture's loss at random multipliers, and the imitation's."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: RBCQConfig):
+        network.spread.learn(train, transforms)
         super().__init__(network, transforms, train, validation, config, target_rate=config.target_rate)
         self.ends = ends_of(train.journeys)
 
@@ -126,17 +131,21 @@ class Learner(fitting.Learner[RBCQConfig, Network]):
             return {"loss": policy, "policy": policy}
         multiplier = self.multipliers(len(batch), device)  # (B,)
         shares = convex_shares(network.heads, device)
-        reward = penalised(of.reward, of.cost, multiplier[:, None], self.transforms)
+        reward = (
+            penalised(of.reward, of.cost, multiplier[:, None], self.transforms) / network.spread(multiplier)[:, None]
+        )
         y = self.targets(inputs, reward, of.terminated, multiplier, shares)
         q = of.chosen(mixed(network.q(multiplier, *inputs), shares))  # (n,)
         critic = fitted_q_loss(q, of.of(y))
         return {"loss": critic + policy, "policy": policy, "critic": critic}
 
     def multipliers(self, journeys: int, device: torch.device) -> Tensor:
-        """(B,) uniform from 0 to the largest; the penalty itself where there is no cost."""
+        """(B,) half of them s itself, the others uniform from 0 to the largest; without a cost s alone."""
+        own = torch.full((journeys,), float(self.config.penalty), device=device)
         if self.transforms.schema.cost is None:
-            return torch.full((journeys,), self.network.most, device=device)
-        return self.network.most * torch.rand(journeys, device=device)
+            return own
+        drawn = self.network.most * torch.rand(journeys, device=device)
+        return torch.where(torch.rand(journeys, device=device) < 0.5, own, drawn)
 
     def targets(
         self, inputs: tuple[Tensor, ...], reward: Tensor, terminated: Tensor, multiplier: Tensor, shares: Tensor
@@ -192,7 +201,12 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
 
         Raises UserError for one that the network was not trained for.
         """
-        most = self._fitted()[1].most
+        transforms, network = self._fitted()
+        most = network.most
+        if transforms.schema.cost is None and multiplier != self.config.penalty:
+            raise UserError(
+                f"r-bcq: the run knows no cost, so a multiplier of {multiplier:g} means nothing; use policy()"
+            )
         if not 0 <= multiplier <= most:
             raise UserError(
                 f"r-bcq: multiplier {multiplier:g}, trained for 0 to {most:g}; choose one within, or fit with "
@@ -211,6 +225,6 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
     ) -> dict[str, Tensor]:
         network = self._fitted()[1]
         multiplier = torch.full((len(encoded[0]),), self.multiplier, device=self.device)
-        q = network.q(multiplier, *encoded).mean(0)[at]
+        q = network.spread(multiplier[:1]) * network.q(multiplier, *encoded).mean(0)[at]
         values, logits = constrained(q, network.imitation(*encoded)[at], self.config.threshold)
         return {"action": logits, "values": values}

@@ -24,13 +24,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headrace.channel.fitting import FitConfig
+from headrace.channel.fitting import FitConfig, rewards_of
 from headrace.errors import UserError
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.seams import Bools
 from headrace.journeys.store import Journeys
 from headrace.journeys.transforms import Transforms
-from headrace.journeys.views import Batch
+from headrace.journeys.views import Batch, View
 from headrace.learn.space import Range, Space
 from headrace.nn.dropout import Dropout
 from headrace.nn.embed import Inputs
@@ -164,6 +164,36 @@ def penalised(reward: Tensor, cost: Tensor | None, multiplier: Tensor, transform
         return reward + 0 * multiplier
     low, high = transforms.reward_range
     return reward + (transforms.penalty - multiplier) * cost / max(high - low, 1e-12)
+
+
+class Spread(nn.Module):
+    """How much the reward varies at a price of money, as a multiple of how much it varies at s; 1 without a cost.
+
+    Values of all prices are learnt in this unit: where money is dear the cost is all there is, and its squared errors
+    would leave nothing for the prices that are used.
+    """
+
+    moments: Tensor  # (2,) of the reward at s and the cost in its scale: covariance and variance of the cost, over
+
+    def __init__(self, transforms: Transforms):
+        super().__init__()
+        self.penalty = transforms.penalty
+        self.register_buffer("moments", torch.zeros(2))  # the variance of the reward
+
+    def learn(self, train: View, transforms: Transforms) -> None:
+        """Take them from the training steps whose reward is known."""
+        _, reward, cost = rewards_of(train, transforms)
+        if cost is None:
+            return
+        low, high = transforms.reward_range
+        known = ~np.isnan(reward) & ~np.isnan(cost)
+        if known.sum() > 1:
+            both = np.cov(reward[known], cost[known] / max(high - low, 1e-12))
+            self.moments.copy_(torch.tensor([both[0, 1], both[1, 1]]) / max(both[0, 0], 1e-12))
+
+    def forward(self, multiplier: Tensor) -> Tensor:
+        further = self.penalty - multiplier
+        return (1 + 2 * further * self.moments[0] + further**2 * self.moments[1]).clamp(min=1e-4).sqrt()
 
 
 def break_even(transforms: Transforms) -> float:

@@ -1,6 +1,7 @@
 """Comparisons of channel methods: differences, imitation and allocations by hand; cells that are asked only once."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from channel_logs import by_users, small_log
 
-from headrace.channel.allocated import allocations, chooses, weighted_mean
+from headrace.channel.allocated import allocations, cannot_be_valued, chooses, weighted_mean
 from headrace.channel.compared import Compared, add, figures, imitation, rewards, rows_of, targets_of
 from headrace.channel.comparing import (
     Cell,
@@ -27,6 +28,7 @@ from headrace.channel.comparing import (
 )
 from headrace.channel.methods import METHODS
 from headrace.channel.predictions import Predictions
+from headrace.cli import run as headrace
 from headrace.errors import UserError
 from headrace.evaluate.metrics import Predicted, Steps
 from headrace.evaluate.results import KEYS, Source
@@ -244,3 +246,40 @@ def test_timing_fits_a_small_part_of_the_split_alone(tmp_path: Path):
 def test_what_is_kept_of_a_method_without_gains_has_none():
     tensors = packed(Predictions(np.arange(2), np.eye(2), values=np.array([[1.0, -np.inf], [0.0, 2.0]])))
     assert set(tensors) == {"rows", "action", "values"} and tensors["values"].dtype == torch.float64
+
+
+def test_a_reward_without_a_size_and_a_log_without_propensities_cost_no_fits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = small_log(tmp_path / "j")
+    fixed = (
+        "--protocol",
+        "users",
+        "--preset",
+        "tiny",
+        "--seeds",
+        "1",
+        "--floors",
+        "none",
+        "--out",
+        str(tmp_path / "c"),
+    )
+
+    def call(*words: str) -> tuple[int, str]:
+        return headrace(["compare", "channel", "--data", str(log.path), *words, *fixed]), capsys.readouterr().err
+
+    code, err = call("--methods", "bc", "--propensity", "logged")
+    assert code == 2 and "the log holds none" in err and not (tmp_path / "c").exists()
+    code, err = call("--methods", "bc,dt", "--set", "reward_weights=grade:1")
+    assert code == 2 and "grade has classes and no order" in err
+    assert call("--methods", "bc", "--set", "reward_weights=grade:1", "epochs=1")[0] == 0
+    told = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    assert any("grade has classes and no size" in line for line in told["departures"])
+    metrics = {r["metric"] for r in json.loads((tmp_path / "c" / "results.json").read_text())}
+    assert "action/log_loss" in metrics and "gain_of_chosen" not in metrics
+
+
+def test_what_is_allocated_is_valued_by_gains_that_are_told(tmp_path: Path):
+    log = small_log(tmp_path / "j")
+    assert cannot_be_valued({"click": 1.0}, log) is None
+    assert "no gain known in time" in str(cannot_be_valued({}, log))

@@ -71,6 +71,19 @@ def test_the_target_is_what_a_good_journey_would_bring_less_what_is_known_to_hav
     ]
 
 
+def test_windows_are_aimed_at_by_the_place_in_the_window(tmp_path: Path):
+    """Windows of two steps from the middle of journeys: what training shows at their first place, one aims at there."""
+    journeys = log_of(tmp_path, CLICKS)
+    transforms, _ = fitted_on(journeys, np.ones(9, dtype=bool))
+    steps = View(journeys, np.ones(9, dtype=bool), 2, starts=np.array([2, 0, 7]))  # rows 2 3, 0 1, 7 8
+    returns = returns_to_go(steps, transforms)
+    network = Network(DTConfig(**(PRESETS["tiny"] | {"length": 2})), transforms)
+    aim(network, returns, steps, quantile=0.5)
+    assert network.most.tolist() == [returns[[2, 0, 7]].max(), returns[[3, 1, 8]].max()]
+    left = np.array([[2, 1], [4, 3], [2, 1]])  # of the journeys, which have 4, 4 and 2 steps
+    assert network.aim.tolist() == pytest.approx([0.75 * left[:, 0].mean(), 0.75 * (1 + left[:, 1].mean())])
+
+
 def test_known_so_far_is_the_sum_of_the_rewards_before(tmp_path: Path):
     journeys = log_of(tmp_path, CLICKS)
     transforms, steps = fitted_on(journeys, np.ones(9, dtype=bool))

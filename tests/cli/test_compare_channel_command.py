@@ -98,6 +98,9 @@ def test_every_method_is_given_the_same_trials(journeys: Path, tmp_path: Path, t
         config = json.loads((out / "cells" / f"{name}-0" / "config.json").read_text())["config"]
         assert {k: config[k] for k in best["changes"]} == best["changes"]
         assert config["epochs"] == 1 and "epochs" not in json.loads(lines[1])["changes"]
+    studied = {path: path.stat().st_mtime_ns for path in (out / "tuning").rglob("trials.jsonl")}
+    assert told(*words, "--methods", "mtorl,din,bc", "--jobs", "2", "--out", out)[0] == 0  # one more, by two processes
+    assert {path: path.stat().st_mtime_ns for path in studied} == studied
 
 
 def test_mistakes_leave_as_one_line(compared: Path, journeys: Path, tmp_path: Path, told: Told):

@@ -5,11 +5,12 @@
     value_snips of a share  value of the channels chosen, at the steps chosen: both
 
 A gain is less s times the cost (2) where the log has one: that is what value-based methods and MIREC learn of, and what
-the others can tell. A method chooses the channel of the largest expected gain, or of the largest Q; one whose choice is
-its policy the most probable: MIREC, which has prices to count, and IQL, whose Q of a channel the log never shows is no
-reason to choose it. Steps are ranked by what the chosen channel is worth, which of a Q is with what follows; a method
-that knows neither gains nor values ranks none. The threshold of a share is fixed on the validation part. Values are
-self-normalised by exact propensities (Swaminathan and Joachims 2015), and go through the gate of ope/.
+the others can tell; AG learns of a grid of prices and plays the one that the log's own spend asks for. A method chooses
+the channel of the largest expected gain, or of the largest Q; one whose choice is its policy the most probable: MIREC,
+which has prices to count, and IQL, whose Q of a channel the log never shows is no reason to choose it. Steps are ranked
+by what the chosen channel is worth, which of a Q is with what follows; a method that knows neither gains nor values
+ranks none. The threshold of a share is fixed on the validation part. Values are self-normalised by exact propensities
+(Swaminathan and Joachims 2015), and go through the gate of ope/.
 
 n rows, M channels.
 """
@@ -84,6 +85,14 @@ def allocations(
         ]
     tell(source, "value_snips", alone)
     tell(of_share, "value_snips", both)
+
+
+def cannot_be_valued(weights: Mapping[str, float], journeys: Journeys) -> str | None:
+    """Why nothing can be told of what is allocated, or None where it can."""
+    classes = [name for name in weights if journeys.schema.gain(name).kind == "classes"]
+    if classes:
+        return f"what is allocated is not valued: the gain {classes[0]} has classes and no size"
+    return None if weights else "what is allocated is not valued: the log has no gain known in time"
 
 
 def worth_of(cell: Kept, journeys: Journeys) -> Worth:

@@ -323,7 +323,10 @@ def search(
     """
     split, values = setting.split, dataclasses.asdict(config)
     told = {"method": method, "config": values, "trials": trials, "jobs": jobs, "metric": TRIED, **setting.told}
-    run = Run.create(study_folder(setting, method), told, resume=True, **setting.provenance)
+    folder = study_folder(setting, method)
+    if is_sealed(folder):  # it was made by as many processes as it was; how many are asked for now changes nothing
+        told["jobs"] = Run.open(folder).config["jobs"]
+    run = Run.create(folder, told, resume=True, **setting.provenance)
     if "files" in run.manifest:
         return
     measure = FitAndMeasure(setting.journeys.path.resolve(), method, values, split.protocol, split.seed, TRIED)

@@ -15,7 +15,9 @@ In training R_t is the journey's own. Nobody has that when acting, nor at valida
 with rho the target, a reward a step, and m_t the mean number of steps that training journeys had left at t: what a
 journey that has come to t would bring in all, at rho a step, less what it has brought. So the target grows with a
 journey that proves longer than most (how long it will be is as unknown as its return), and R_t stays among the numbers
-that training has shown. rho is a quantile of the training journeys' mean reward a step, chosen on validation.
+that training has shown. t counts from the first step of the piece that is read. rho is a quantile of the training
+journeys' mean reward a step, the median by default; tuning may choose another, by the log loss of the logged channels
+as all it chooses, which is not what a target is for.
 
 No gains are predicted: the paper found that predicting returns or states adds nothing. Departures: our loop and AdamW,
 GELU, layer norms before each half of a block.
@@ -36,11 +38,12 @@ from headrace.channel import fitting
 from headrace.channel.base import NetworkMethod
 from headrace.channel.columns import groups
 from headrace.channel.fitting import FitConfig, rewards_of, tensors
+from headrace.channel.state import check_reward
 from headrace.errors import UserError
 from headrace.journeys.scales import FIRST
 from headrace.journeys.seams import Floats, History
 from headrace.journeys.splits import Split
-from headrace.journeys.store import Journeys
+from headrace.journeys.store import Journeys, ragged_rows
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import WHOLE, Batch, View
 from headrace.learn.space import Range, Space
@@ -196,7 +199,8 @@ def to_the_end(values: Floats, offsets: NDArray[np.int64]) -> Floats:
 def known_so_far(history: History, transforms: Transforms) -> Floats:
     """(B, T) the rewards of the steps read that are known at each step: each tells of the one before, if at all.
 
-    Where a piece begins in the middle of a journey, its first step tells of one that was not read.
+    Where a piece begins in the middle of a journey, its first step tells of one that was not read. Of steps at one time
+    the last one stands for all that come at that time, and what is known late counts only if the next step knows it.
     """
     known = np.zeros(history.mask.shape)
     if transforms.reward_is_input:
@@ -246,15 +250,18 @@ def acting(history: History, transforms: Transforms, device: torch.device) -> Te
 
 def aim(network: Network, returns: Floats, train: View, quantile: float) -> None:
     """Set what the network aims at when acting, from the returns-to-go (N,) of the training steps."""
-    journeys = train.journeys
-    rows = np.flatnonzero(train.labels)
-    P, users = len(network.aim), journeys.users_of(rows)
-    step = np.minimum(rows - journeys.offsets[users], P - 1)
-    left = to_the_end(train.labels.astype(np.float64), journeys.offsets)[rows]
-    _, first, of = np.unique(users, return_index=True, return_inverse=True)
-    rho = float(np.quantile((returns[rows][first] / left[first])[of], quantile))
+    journeys, P = train.journeys, len(network.aim)
+    left = to_the_end(train.labels.astype(np.float64), journeys.offsets)
+    labelled = np.flatnonzero(train.labels)
+    _, first, of = np.unique(journeys.users_of(labelled), return_index=True, return_inverse=True)
+    rho = float(np.quantile((returns / np.maximum(left, 1))[labelled[first]][of], quantile))
+    row = ragged_rows(train.start, train.steps)  # of every piece
+    piece = np.repeat(np.arange(len(train)), train.steps)
+    place = row - train.start[piece]
+    counts = train.labels[row] & (place >= train.first_label[piece])
+    rows, step = row[counts], np.minimum(place[counts], P - 1)
     count = np.bincount(step, minlength=P)
-    remaining = np.bincount(step, weights=left, minlength=P) / np.maximum(count, 1)
+    remaining = np.bincount(step, weights=left[rows], minlength=P) / np.maximum(count, 1)
     most = np.zeros(P)
     np.maximum.at(most, step, returns[rows])
     seen = np.maximum.accumulate(np.where(count > 0, np.arange(P), 0))  # beyond the longest journey, as at its end
@@ -276,12 +283,7 @@ class DT(NetworkMethod[DTConfig, Network]):
     def check(self, journeys: Journeys, split: Split | None = None) -> object:
         """As every method; a log without a gain that is known in time has no returns to condition on."""
         super().check(journeys, split)
-        gains = journeys.schema.gains
-        if not self.config.reward_weights and all(g.known == "never" for g in gains):
-            raise UserError(
-                f"{journeys.path}: schema {journeys.schema.name} names no gain known in time, and {self.name} "
-                "conditions on returns; use another method"
-            )
+        check_reward(self.name, journeys, self.config.reward_weights)
         return None
 
     def new_network(self) -> Network:

@@ -86,7 +86,7 @@ class Network(nn.Module):
 
 
 class Learner(fitting.Learner[IQLConfig, Network]):
-    """The three losses, whose weights are disjoint: their sum gives each its own gradient."""
+    """The three losses, whose weights are disjoint: their sum gives each its own gradient, clipped together."""
 
     def __init__(self, network: Network, transforms: Transforms, train: View, validation: View, config: IQLConfig):
         super().__init__(network, transforms, train, validation, config, target_rate=config.target_rate)

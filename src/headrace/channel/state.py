@@ -243,7 +243,7 @@ def check_reward(method: str, journeys: Journeys, weights: dict[str, float] | No
     names = list(weights) if weights else [g.name for g in schema.gains if g.known != "never"][:1]
     if not names:
         raise UserError(
-            f"{journeys.path}: schema {schema.name} has no gain known in time for {method} to learn the value of; "
+            f"{journeys.path}: schema {schema.name} has no gain known in time for {method} to learn from; "
             "name one with --reward GAIN"
         )
     classes = [name for name in names if schema.gain(name).kind == "classes"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace.channel import comparing
-from headrace.channel.allocated import allocations
+from headrace.channel.allocated import allocations, cannot_be_valued
 from headrace.channel.compared import figures, rows_of, targets_of
 from headrace.channel.comparing import Cell, Setting
 from headrace.channel.methods import METHODS, method_of
@@ -36,6 +36,11 @@ def compare_channels(flags: CompareChannel) -> None:
     journeys = open_journeys(flags.data, flags.schema, flags.out.with_name(f"{flags.out.name}-journeys"), resume=True)
     split = journeys.split(flags.protocol, flags.seed)
     findings = audited(journeys, split)
+    if flags.propensity == "logged" and not journeys.has("propensity"):
+        raise UserError(
+            f"{journeys.path}: --propensity logged, and the log holds none; random, where channels were drawn by lot, "
+            "or leave it out"
+        )
     for name, config in configs.items():
         method_of(name)(config).check(journeys, split)
     config = {"command": "compare", "room": "channel", "dataset": journeys.schema.name, "protocol": flags.protocol}
@@ -66,11 +71,13 @@ def compare_channels(flags: CompareChannel) -> None:
             source = Source(journeys.schema.name, split.protocol, leaky=has_leak(findings))
             made = figures(setting, found, floors, reference, source, targets)
             way = flags.propensity or ("logged" if journeys.has("propensity") else None)
-            allocations(setting, found, flags.share, way, reference, source, made)
+            unvalued = cannot_be_valued(next(iter(found.values())).reward_weights, journeys)
+            if unvalued is None:
+                allocations(setting, found, flags.share, way, reference, source, made)
         save(made.records, run.path / "results.json")
         told = {"methods": list(configs), "seeds": flags.seeds, "floors": floors, "reference": reference}
         told |= {"p_values": made.p_values, "tuned": flags.tune, "share": flags.share}
-        told["departures"] = departures(configs, flags)
+        told["departures"] = [*departures(configs, flags), *([unvalued] if unvalued else [])]
         told["compute"] = {f"{c.method}-{c.seed}": Run.open(c.folder).read_json("compute.json") for c in plan}
         run.write_json("comparison.json", told)
         run.write_json("audit.json", [f.to_dict() for f in findings])

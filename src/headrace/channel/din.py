@@ -55,6 +55,7 @@ class DINConfig(FitConfig):
     width: int = 16  # D, of candidates and past steps
     unit: int = 16  # H, hidden width of the local activation unit
     hidden: int = 64  # of the MLP's first layer; the second has half
+    context_bins: int = 48
     action_weight: float = 1.0  # of the policy's cross-entropy beside the mean loss of the reward's conditionings
     encoder: str | None = None  # a run of mtorl on the same split, whose state the MLP reads too; None: none
     encoder_weights: Literal["pretrained", "random"] = "pretrained"  # random: the same net untrained, as a control

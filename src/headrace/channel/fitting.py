@@ -34,7 +34,7 @@ class FitConfig:
     )
     running: bool = True  # counts and rates so far among the inputs
     bins: int = 16  # of each number between training quantiles, beside the number: sharp steps can be learnt; 0: none
-    context_bins: int = 48  # the same of the step's context
+    context_bins: int = 0  # the same of the step's context, where that is read
     unknown: float = 0.3  # share of category ids turned unknown in training
     min_count: int = 2  # a category seen less often in training is unknown
     dropout: float = 0.2

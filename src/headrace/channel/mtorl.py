@@ -70,6 +70,7 @@ class MTORLConfig(FitConfig):
     beta: float = 0.1  # of (15)
     gaussian: bool = False  # weights drawn from a normal of sd 0.02 instead of torch's defaults
     unknown: float = 0.4
+    context_bins: int = 48
     weight_decay: float = 0.3
     epochs: int = 40
     patience: int | None = 5

@@ -43,6 +43,7 @@ class SupervisedConfig(FitConfig):
     input_dropout: float = 0.15  # of the embedded inputs
     embedding_start: float = 0.1  # spread of the embeddings at first: an id that is seldom met stays near zero
     unknown: float = 0.4
+    context_bins: int = 48
     epochs: int = 40
     patience: int | None = 5
 

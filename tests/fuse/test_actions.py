@@ -32,6 +32,11 @@ def test_unit_weights_have_norm_one_and_simplex_weights_add_up_to_one(action: li
     assert np.allclose(back, on_simplex)
 
 
+def test_logged_weights_outside_their_box_are_named():
+    with pytest.raises(UserError, match="score 2 lie outside their box, 0 to 1"):
+        Actions((0.0, 0.0), (1.0, 1.0)).scaled([[0.5, 0.5], [0.2, 5.0]])
+
+
 def test_an_action_outside_the_box_is_clipped_and_a_weight_below_zero_is_no_simplex():
     assert Actions(LOW, HIGH).weights([[5.0, -5.0, 0.0]]).tolist() == [[1.0, 0.0, 1.75]]
     with pytest.raises(UserError, match="simplex"):
@@ -71,7 +76,7 @@ def test_heights_that_fall_and_unknown_fusions_are_mistakes():
     with pytest.raises(UserError, match="monotone"):
         Cells(((0.0, 1.0),), ((1.0, 0.0),))
     with pytest.raises(UserError, match="did you mean 'log-sum'"):
-        fusion_of("logsum", 2)
+        fusion_of("logsum", (1e-3, 1e-3))
 
 
 def test_top_takes_the_first_of_equal_candidates_and_never_one_that_is_none():

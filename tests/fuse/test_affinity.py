@@ -8,7 +8,7 @@ from feed_logs import feed_log
 
 from headrace.errors import UserError
 from headrace.fuse.affinity import INTERACTION, Affinity, affinity, later_time, reward_weights
-from headrace.fuse.replay import actions_of, scores_of, transitions
+from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
 from headrace.journeys.export import export
 from headrace.journeys.prepare import prepare
 from headrace.journeys.schema import Gain, LogSchema
@@ -43,23 +43,54 @@ def log(path: Path, users: int = 400, steps: int = 6) -> Journeys:
 
 def test_later_time_is_summed_to_the_horizon_and_no_further(tmp_path: Path):
     journeys = log(tmp_path / "j", users=3)
-    found, whole = later_time(journeys, np.arange(6), "dwell_s", 2 * HOUR)
+    found, whole = later_time(journeys, np.arange(6), "dwell_s", 2 * HOUR, np.arange(journeys.n_steps))
     dwell = journeys.gain("dwell_s")[:6]
     assert np.allclose(found, [dwell[i : i + 3].sum() for i in range(6)])
     assert whole.tolist() == [True] * 4 + [False] * 2  # the log ends before the last two horizons do
 
 
-def test_nothing_of_a_later_part_enters_the_time_that_training_rows_are_fitted_to(tmp_path: Path):
+@pytest.mark.parametrize("protocol", ["time", "temporal"])
+def test_nothing_of_a_later_part_enters_the_time_that_training_rows_are_fitted_to(tmp_path: Path, protocol: str):
     journeys = feed_log(tmp_path / "j", users=40)
-    parts = split(journeys, "time", 0, fractions=(0.7, 0.0, 0.3))
+    parts = split(journeys, protocol, 0, fractions=(0.7, 0.0, 0.3))
     rows = parts.rows("train")
-    _, whole = later_time(journeys, rows, "dwell_s", 24 * HOUR)
+    _, whole = later_time(journeys, rows, "dwell_s", 24 * HOUR, rows)
     time, user = np.asarray(journeys.time), journeys.user_of_step
     held_out = parts.rows("test")
     for row in rows[whole]:
         theirs = held_out[user[held_out] == user[row]]
         assert not ((time[theirs] >= time[row]) & (time[theirs] <= time[row] + 24 * HOUR)).any()
     assert 50 < whole.sum() < len(rows)
+
+
+def test_a_session_that_was_cut_has_not_ended_where_only_the_cut_is_told(tmp_path: Path):
+    journeys = feed_log(tmp_path / "j", users=20)
+    rows = np.arange(journeys.n_steps)
+    state = np.zeros((len(rows), 1), np.float32)
+    whole = transitions(journeys, rows, state, actions_of(journeys), {"dwell_s": 1.0})
+    last = whole.terminated | whole.truncated
+    cut = last & (np.arange(len(rows)) % 2 == 0)
+
+    class Less(Journeys):
+        def has(self, name: str) -> bool:
+            return name != "terminated" and super().has(name)
+
+        def column(self, name: str) -> np.ndarray:
+            return cut if name == "truncated" else super().column(name)
+
+    less = transitions(Less(journeys.path), rows, state, actions_of(journeys), {"dwell_s": 1.0})
+    assert cut.any() and np.array_equal(less.truncated, cut) and np.array_equal(less.terminated, last & ~cut)
+
+
+def test_a_full_replay_keeps_what_is_latest_of_all_users(tmp_path: Path):
+    journeys = feed_log(tmp_path / "j", users=30)
+    rows = np.arange(journeys.n_steps)
+    made = transitions(journeys, rows, np.zeros((len(rows), 1), np.float32), actions_of(journeys), {"dwell_s": 1.0})
+    time = np.asarray(journeys.time)
+    kept = Replay(made, 40, time).rows
+    known = np.flatnonzero(made.known_next())
+    assert len(kept) == 40 and time[kept].min() >= np.sort(time[known])[-40]
+    assert len(np.unique(journeys.users_of(kept))) > 5
 
 
 def test_a_like_is_worth_the_seconds_that_follow_it_and_a_share_nothing(tmp_path: Path):

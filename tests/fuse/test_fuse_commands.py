@@ -1,7 +1,9 @@
 """train, rank, evaluate, compare fuse and cycle as a user calls them; a decision log alone, the world not imported."""
 
+import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +17,13 @@ from headrace.cli import run
 from headrace.cli.settings import configure
 from headrace.errors import UserError
 from headrace.evaluate.results import KEYS
-from headrace.fuse.methods import METHODS
+from headrace.fuse.methods import METHODS, load
+from headrace.fuse.replay import logged_weights
 from headrace.journeys.export import export
 from headrace.journeys.prepare import prepare
+from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
+from headrace.learn.run import Run
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 TINY = ("--preset", "tiny", "--reward", "dwell_s:1,like:5")
@@ -77,6 +82,66 @@ def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(
     assert call(*ranks) == 3
     told = capsys.readouterr().err
     assert refused and all(why in told for why in refused)
+
+
+@pytest.fixture(scope="module")
+def trained(decisions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("trained") / "run"
+    assert call("train", "bo", "--data", decisions / "log.parquet", "--schema", "headrace", "--out", out, *TINY) == 0
+    return out
+
+
+def test_logged_weights_rank_first_what_was_shown_first(trained: Path, decisions: Path):
+    """The fusion of a run is that of its log, offsets and all: with the weights of the log it makes the log's lists."""
+    method, log = load(Run.open(trained)), Journeys(trained.with_name("run-journeys"))
+    lengths = np.diff(log.column("item_offsets"))
+    scores = np.stack([np.asarray(log.column(f"item/score/{n}")) for n in method.scores], axis=1)
+    weights = np.repeat(logged_weights(log, np.arange(log.n_steps)), lengths, axis=0)
+    fused = method.fusion(scores[:, None], weights)[:, 0]
+    place = np.asarray(log.column("item/position"))
+    request = np.repeat(np.arange(log.n_steps), lengths)
+    best = np.lexsort((-fused, request))[np.cumsum(lengths) - lengths]
+    assert (place[best] == place[place >= 0].min()).mean() > 0.99
+
+
+def test_ids_of_items_come_out_as_the_log_has_them(trained: Path, decisions: Path, tmp_path: Path):
+    log = pl.read_parquet(decisions / "log.parquet")
+    ids = {"text": pl.col("item").list.eval("v" + pl.element().cast(pl.String)),
+           "long": pl.col("item").list.eval(pl.element().cast(pl.Int64) + 2**60 + 1)}  # fmt: skip
+    for name, made in ids.items():
+        there = log.with_columns(made)
+        there.write_parquet(tmp_path / f"{name}.parquet")
+        shutil.copy(decisions / "schema.toml", tmp_path / "schema.toml")
+        journeys = tmp_path / f"{name}-journeys"
+        prepare(tmp_path / f"{name}.parquet", tmp_path / "schema.toml", journeys)
+        assert call("rank", trained, "--data", journeys, "--out", tmp_path / f"{name}-ranked.parquet") == 0
+        found = pl.read_parquet(tmp_path / f"{name}-ranked.parquet")["item"]
+        assert set(found.to_list()) <= set(there["item"].explode().to_list())
+
+
+def test_a_run_is_not_applied_to_another_logs_scores(
+    trained: Path, decisions: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    schema = LogSchema.load(decisions / "schema.toml")
+    assert schema.candidates is not None and schema.fusion is not None
+    turned = dataclasses.replace(
+        schema,
+        candidates=dataclasses.replace(
+            schema.candidates, scores=schema.candidates.scores[::-1], offsets=schema.candidates.offsets[::-1]
+        ),
+    )
+    turned.save(tmp_path / "schema.toml")
+    prepare(decisions / "log.parquet", tmp_path / "schema.toml", tmp_path / "j")
+    assert call("rank", trained, "--data", tmp_path / "j", "--out", tmp_path / "x.parquet") == 2
+    assert "the run weighs" in capsys.readouterr().err
+    log = pl.read_parquet(decisions / "log.parquet")
+    name = schema.candidates.scores[0]
+    for change, told in ((pl.element() - 5.0, "takes logarithms"), (pl.lit(None, pl.Float64), "without a score")):
+        log.with_columns(pl.col(name).list.eval(change)).write_parquet(tmp_path / "log.parquet")
+        shutil.rmtree(tmp_path / "j2", ignore_errors=True)
+        prepare(tmp_path / "log.parquet", decisions / "schema.toml", tmp_path / "j2")
+        assert call("rank", trained, "--data", tmp_path / "j2", "--out", tmp_path / "x.parquet") == 2
+        assert told in capsys.readouterr().err
 
 
 def test_a_log_without_lists_is_refused_with_what_it_lacks(

@@ -59,6 +59,8 @@ def _read(changes: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, int]]:
         key, equals, text = change.partition("=")
         if not equals:
             raise UserError(f"--set {change}: expected key=value, for example  --set updates=5000")
+        if key == "fusion":
+            raise UserError("--set fusion: a world fuses by its own log-sum; leave it out")
         if key == "seed":
             raise UserError("--set seed: the comparison sets it; use --seeds")
         if key in of_sizes:

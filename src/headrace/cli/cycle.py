@@ -52,6 +52,8 @@ class Cycle:
         if self.method not in learnt:
             raise unknown("method", self.method, learnt, "cycle")
         kind = METHODS[self.method]
+        if any(c.startswith("fusion=") for c in self.set):
+            raise UserError("--set fusion: a world fuses by its own log-sum; leave it out")
         own = tuple(c for c in self.set if not c.startswith("trials="))
         trials = [c.removeprefix("trials=") for c in self.set if c.startswith("trials=")]
         if trials and not trials[-1].isdigit():

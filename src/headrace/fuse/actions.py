@@ -59,7 +59,15 @@ class Actions:
             raise UserError("fusion weights that are not finite numbers; leave those rows out of the log")
         if self.form == "box":
             low, high = np.array(self.low), np.array(self.high)
-            return np.asarray(np.clip(2 * (w - low) / (high - low) - 1, -1.0, 1.0))
+            found = np.asarray(2 * (w - low) / (high - low) - 1)
+            outside = np.abs(found) > 1 + 1e-6
+            if outside.any():
+                k = int(np.flatnonzero(outside.any(axis=tuple(range(found.ndim - 1))))[0])
+                raise UserError(
+                    f"actions: logged weights of score {k + 1} lie outside their box, {low[k]:g} to {high[k]:g}; "
+                    "correct low and high of [fusion], or leave them out"
+                )
+            return np.asarray(np.clip(found, -1.0, 1.0))
         if self.form == "unit":
             return _over(w, np.linalg.norm(w, axis=-1, keepdims=True), self.size**-0.5)
         if (w < -LEAST).any() or (np.abs(w.sum(axis=-1) - 1) > 1e-6).any():

@@ -66,17 +66,19 @@ def affinity(
     resamples: int = 200,
     seed: int = 0,
     most: int = 50_000,
+    part: Integers | None = None,
 ) -> list[Affinity]:
     """Weights of the log's behaviours from these rows (ascending) and the states before them, (n, S).
 
     Rows whose horizon reaches behind the start of the last of these rows' sessions are left out: what follows may be
-    another part's, or not be in the log. UserError where hardly any is left.
+    another part's, or not be in the log; `part` are all rows of theirs, where these are some of it. UserError where
+    hardly any is left.
     """
     spent = time_gain(journeys)
     per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9, "datetime": 1e3}.get(journeys.schema.time_unit)
     if journeys.time is None or per_second is None:
         raise UserError(f"{journeys.path}: later time spent needs a clock with a unit; give reward weights instead")
-    later, whole = later_time(journeys, rows, spent, horizon_s * per_second)
+    later, whole = later_time(journeys, rows, spent, horizon_s * per_second, rows if part is None else part)
     kept = np.flatnonzero(whole)
     if len(kept) < 100:
         raise UserError(
@@ -100,10 +102,13 @@ def affinity(
     return [Affinity(name, float(w), float(least), float(top), len(kept)) for name, w, least, top in told]
 
 
-def later_time(journeys: Journeys, rows: Integers, gain: str, horizon: float) -> tuple[Floats, np.ndarray]:
+def later_time(
+    journeys: Journeys, rows: Integers, gain: str, horizon: float, part: Integers
+) -> tuple[Floats, np.ndarray]:
     """(n,) the time a row's user spends from it to `horizon` later, itself included, and whether these rows hold that.
 
-    They do up to the start of their last session: sessions that begin later may belong to another part.
+    The log's part (rows, ascending) does up to the start of its last session, since sessions that begin later may
+    belong to another one, and of each user to where the log goes on behind their last row of it.
     """
     users = journeys.users_of(rows)
     first, last = journeys.offsets[users], journeys.offsets[users + 1]
@@ -114,7 +119,13 @@ def later_time(journeys: Journeys, rows: Integers, gain: str, horizon: float) ->
     shifted = when - when.min() + journeys.user_of_step * span
     end = np.searchsorted(shifted, shifted[rows] + horizon, side="right")
     end = np.clip(end, first, last)
-    return total[end] - total[rows], when[rows] + horizon <= session_starts(journeys)[rows].max()
+    until = np.full(journeys.n_users, session_starts(journeys)[part].max())
+    held = journeys.users_of(part)
+    of_last = part[np.append(held[1:] != held[:-1], True)]
+    goes_on = of_last + 1 < journeys.offsets[journeys.users_of(of_last) + 1]
+    cut = of_last[goes_on]
+    until[journeys.users_of(cut)] = np.minimum(until[journeys.users_of(cut)], when[cut + 1] - 1)
+    return total[end] - total[rows], when[rows] + horizon <= until[users]
 
 
 def reward_weights(found: Sequence[Affinity], emphasis: str = "none", factor: float = 3.0) -> dict[str, float]:

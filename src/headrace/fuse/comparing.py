@@ -182,7 +182,8 @@ class Table:
             progress=False,
         )
         config = self.config("bcq", seed)
-        return prepare(log, rows, replace(config, reward_weights=reward) if reward else config), log, parts, fqe
+        config = replace(config, reward_weights=reward) if reward else config
+        return prepare(log, rows, config, parts.rows("train")), log, parts, fqe
 
     def method(self, name: str, seed: int, log: Journeys, parts: Split, ready: Prepared) -> Act:
         """What a variant does, fitted, or loaded where its cell is whole."""

@@ -140,7 +140,9 @@ def _fit(method: FuseMethod, journeys: Journeys, config: CycleConfig, day: int, 
     exploration = Exploration(LOG_OF.get(method.name, COMMON), seed=config.seed)
     if exploration.kind == "mixed":
         rows = balanced(journeys, rows, exploration.is_random(journeys.users), config.seed)
-    method.fit(journeys, split, run, progress=False, prepared=prepare(journeys, rows, method.config))
+    method.fit(
+        journeys, split, run, progress=False, prepared=prepare(journeys, rows, method.config, split.rows("train"))
+    )
     run.seal()
     return method.policy()
 

@@ -21,7 +21,8 @@ from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Bools, Floats, Integers
 
 Kind = Literal["log-sum", "power", "weighted", "cells"]
-NEGATIVE = ("exit", "hate")  # scores of which less is better, unless told otherwise
+OFFSET = 1e-3  # of a score, unless the log tells another
+NEGATIVE = ("exit", "hate", "is_hate")  # scores of which less is better, unless the log tells others
 
 
 class Fusion(Protocol):
@@ -87,9 +88,8 @@ def quantile_cells(scores: Floats, knots: int = 16) -> Cells:
     return Cells(tuple(places), tuple(heights))
 
 
-def fusion_of(kind: str, size: int, offset: float = 1e-3, scores: Floats | None = None) -> Fusion:
-    """The fusion of this name for K = `size` scores; cells are fitted to training `scores` (n, K)."""
-    offsets = (offset,) * size
+def fusion_of(kind: str, offsets: tuple[float, ...], scores: Floats | None = None) -> Fusion:
+    """The fusion of this name, with an offset for each of K scores; cells are fitted to training `scores` (n, K)."""
     if kind == "cells":
         if scores is None:
             raise UserError("fusion cells: this log holds no candidates' scores to fit them to; use log-sum")

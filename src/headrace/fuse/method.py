@@ -15,10 +15,10 @@ import torch
 from headrace.errors import UserError
 from headrace.fuse.actions import Actions
 from headrace.fuse.affinity import Affinity, affinity, reward_weights
-from headrace.fuse.fusion import Cells, Fusion, fusion_of
+from headrace.fuse.fusion import NEGATIVE, OFFSET, Cells, Fusion, fusion_of
 from headrace.fuse.learner import EPOCH, PRESETS, FuseConfig, Learner, epochs
 from headrace.fuse.policy import Act, FusionPolicy, numpy_act
-from headrace.fuse.replay import Replay, actions_of, scores_of, transitions
+from headrace.fuse.replay import Replay, actions_of, candidates_of, scores_of, transitions
 from headrace.fuse.state import Floats32, State
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.splits import Split
@@ -44,24 +44,27 @@ class Prepared:
     train: Transitions
     rows: Integers
     states: Floats32  # (n, S) of `rows`
+    when: Floats  # (n,) time of `rows`, or their order where the log has none
 
 
-def prepare(journeys: Journeys, rows: Integers, config: FuseConfig) -> Prepared:
-    """State, actions, reward and transitions of training rows."""
+def prepare(journeys: Journeys, rows: Integers, config: FuseConfig, part: Integers | None = None) -> Prepared:
+    """State, actions, reward and transitions of training rows; `part`: all of theirs, where `rows` are some of it."""
     state = State.fit(journeys, rows, config.videos)
     states = state.of_rows(journeys, rows)
     space = actions_of(journeys, config.form)
     found: list[Affinity] = []
     weights = config.reward_weights
     if weights is None:
-        found = affinity(journeys, rows, states, seed=config.seed)
+        found = affinity(journeys, rows, states, seed=config.seed, part=part)
         weights = reward_weights(found, config.emphasis, config.emphasis_factor)
         if not weights:
             raise UserError(
                 f"{journeys.path}: no behaviour is related to later time spent beyond doubt; "
                 "give reward weights, for example  --reward dwell_s:1,like:5"
             )
-    return Prepared(state, space, weights, found, transitions(journeys, rows, states, space, weights), rows, states)
+    when = rows if journeys.time is None else np.asarray(journeys.time)[rows]
+    train = transitions(journeys, rows, states, space, weights)
+    return Prepared(state, space, weights, found, train, rows, states, when.astype(np.float64))
 
 
 class FuseMethod:
@@ -78,9 +81,23 @@ class FuseMethod:
         self.state: State | None = None
         self.actions: Actions | None = None
         self.fusion: Fusion | None = None
+        self.scores: tuple[str, ...] = ()  # that the weights belong to, in their order
+        self.offsets: tuple[float, ...] = ()
+        self.negative: tuple[str, ...] = ()  # of which less is better
         self.weights: dict[str, float] = {}
         self.act: Act | None = None
         self.stage: StageResult | None = None
+
+    def reads(self, journeys: Journeys) -> None:
+        """Raise UserError where another log does not hold what the policy was fitted on: its columns and its scores."""
+        assert self.transforms is not None  # fitted or loaded
+        self.transforms.fits(journeys)
+        found = scores_of(journeys)
+        if found != self.scores:
+            raise UserError(
+                f"{journeys.path}: scores {', '.join(found)}, and the run weighs {', '.join(self.scores)}; prepare it "
+                "with the schema of the run"
+            )
 
     @property
     def transforms(self) -> Transforms | None:
@@ -116,20 +133,25 @@ class FuseMethod:
             run = Run.create(run, self.settings(), data=journeys.fingerprint, split=split.fingerprint)
         ready = prepare(journeys, split.rows("train"), self.config) if prepared is None else prepared
         self.state, self.actions, self.weights = ready.state, ready.actions, ready.weights
-        names = scores_of(journeys)
+        lists = candidates_of(journeys)
+        names = self.scores = lists.scores
+        self.negative = lists.negative or tuple(name for name in names if name in NEGATIVE)
         scores = None
         if self.config.fusion == "cells" and journeys.has(f"item/score/{names[0]}"):
             starts = journeys.column("item_offsets")
             items = ragged_rows(starts[:-1][ready.rows], np.diff(starts)[ready.rows])
             items = items[:: max(1, -(-len(items) // CELL_ITEMS))]
             scores = np.stack([journeys.column(f"item/score/{n}")[items].astype(np.float64) for n in names], axis=1)
-        self.fusion = fusion_of(self.config.fusion, len(names), scores=scores)
+        self.offsets = lists.offsets or (OFFSET,) * len(names)
+        self.fusion = fusion_of(self.config.fusion, self.offsets, scores)
         self.learn(ready, run, progress, objective)
         ready.state.transforms.save(run.path / "transforms.json")
         run.write_json(
             "fusion.json",
             {
                 "scores": names,
+                "offsets": self.offsets,
+                "negative": self.negative,
                 "state": ready.state.to_dict(),
                 "actions": dataclasses.asdict(ready.actions),
                 "reward_weights": self.weights,
@@ -143,7 +165,7 @@ class FuseMethod:
     def learn(self, ready: Prepared, run: Run, progress: bool, objective: Objective | None) -> None:
         """Fit the learner through the loop, and leave its weights as model.safetensors."""
         config = self.config
-        learner = self.learner_type(Replay(ready.train, config.replay), config)
+        learner = self.learner_type(Replay(ready.train, config.replay, ready.when), config)
         loop = LoopConfig(
             epochs=epochs(config),
             patience=None,
@@ -193,12 +215,15 @@ class FuseMethod:
         low, high, form = (told["actions"][k] for k in ("low", "high", "form"))
         method.actions = Actions(tuple(low), tuple(high), form)
         method.weights = told["reward_weights"]
-        method.fusion = _fusion(method.config.fusion, len(told["scores"]), told["cells"])
+        method.scores = tuple(told["scores"])
+        method.offsets = tuple(told.get("offsets", (OFFSET,) * len(method.scores)))
+        method.negative = tuple(told.get("negative", (name for name in method.scores if name in NEGATIVE)))
+        method.fusion = _fusion(method.config.fusion, method.offsets, told["cells"])
         method.act = method.restore(run, told["states"])
         return method
 
 
-def _fusion(kind: str, size: int, cells: dict[str, Any] | None) -> Fusion:
+def _fusion(kind: str, offsets: tuple[float, ...], cells: dict[str, Any] | None) -> Fusion:
     if cells is None:
-        return fusion_of(kind, size)
+        return fusion_of(kind, offsets)
     return Cells(*(tuple(tuple(row) for row in cells[name]) for name in ("knots", "heights")))

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from headrace.fuse.fusion import Fusion, LogSum, oriented, top
+from headrace.errors import UserError
+from headrace.fuse.fusion import OFFSET, Fusion, LogSum, oriented, top
 from headrace.fuse.method import FuseMethod
 from headrace.fuse.ranker import Ranker
-from headrace.fuse.replay import scores_of
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.store import Array, Journeys, ragged_rows
 
@@ -20,22 +20,24 @@ AT_ONCE = 2_048
 
 def rank_requests(method: FuseMethod, journeys: Journeys, k: int = 10) -> pl.DataFrame:
     """The best k candidates of each request that holds a list: user, row, rank (from 1), item, score."""
-    names = scores_of(journeys)
+    method.reads(journeys)
+    names = method.scores
     starts = journeys.column("item_offsets")
     lengths = np.diff(starts)
     policy = method.policy()
     assert method.fusion is not None  # it has a policy
-    ranker = Ranker(policy, method.fusion, names, k=k)
+    ranker = Ranker(policy, method.fusion, names, k=k, negative=method.negative)
     parts = []
     rows = np.flatnonzero(lengths)
     for first in range(0, len(rows), AT_ONCE):
         at = rows[first : first + AT_ONCE]
         flat = ragged_rows(starts[:-1][at], lengths[at])
         weights = policy.weights_of(policy.state.of_rows(journeys, at))
-        scores = np.stack([_wide(journeys.column(f"item/score/{n}")[flat], lengths[at]) for n in names], axis=-1)
-        fused = ranker.fuse(scores, weights)
-        items = _wide(journeys.column("item/id")[flat].astype(np.float64), lengths[at])
-        parts.append(_table(journeys, at, fused, items, k))
+        flat_scores = [journeys.column(f"item/score/{n}")[flat] for n in names]
+        for name, column, offset in zip(names, flat_scores, method.offsets, strict=True):
+            _fit_to_fuse(method, journeys, name, column, offset)
+        fused = ranker.fuse(np.stack([_wide(column, lengths[at]) for column in flat_scores], axis=-1), weights)
+        parts.append(_table(journeys, at, fused, flat, lengths[at], k))
     return pl.concat(parts)
 
 
@@ -46,7 +48,7 @@ def rank_sessions(
 
     `session` (n,) numbers the sessions of `rows`; `item` is the feature that names an item.
     """
-    fusion: Fusion = LogSum((1e-3,) * scores.shape[1])
+    fusion: Fusion = LogSum((OFFSET,) * scores.shape[1])
     fused = fusion(oriented(scores, negative)[:, None], np.ones((len(rows), scores.shape[1])))[:, 0]
     order = np.lexsort((-fused, session))
     ordered = session[order]
@@ -65,7 +67,19 @@ def rank_sessions(
     )
 
 
-def _table(journeys: Journeys, at: Integers, fused: Floats, items: Floats, k: int) -> pl.DataFrame:
+def _fit_to_fuse(method: FuseMethod, journeys: Journeys, name: str, column: Array, offset: float) -> None:
+    """Raise UserError for a score that is missing, or that has no logarithm where one is taken."""
+    missing = int(np.isnan(column).sum())
+    if missing:
+        raise UserError(f"{journeys.path}: {missing} candidates without a score {name}; fill them in")
+    if method.config.fusion in ("log-sum", "power") and (column + offset <= 0).any():
+        raise UserError(
+            f"{journeys.path}: score {name} holds {float(column.min()):g}, and {method.config.fusion} takes logarithms "
+            f"of a score plus {offset:g}; give chances, or fit with  --set fusion=cells"
+        )
+
+
+def _table(journeys: Journeys, at: Integers, fused: Floats, flat: Integers, lengths: Integers, k: int) -> pl.DataFrame:
     chosen = top(fused, k)  # (B, k)
     there = chosen >= 0
     taken = np.maximum(chosen, 0)
@@ -73,11 +87,17 @@ def _table(journeys: Journeys, at: Integers, fused: Floats, items: Floats, k: in
         "user": np.repeat(journeys.users[journeys.users_of(at)], chosen.shape[1]),
         "request": np.repeat(at, chosen.shape[1]),
         "rank": np.tile(np.arange(1, chosen.shape[1] + 1), len(at)),
-        "item": np.take_along_axis(items, taken, axis=1).ravel(),
+        "item": _items(journeys, flat[(np.cumsum(lengths) - lengths)[:, None] + taken].ravel()),
         "score": np.take_along_axis(fused, taken, axis=1).ravel(),
     }
-    table = pl.DataFrame(columns).filter(pl.Series(there.ravel()))
-    return table.with_columns(pl.col("item").cast(pl.Int64))
+    return pl.DataFrame(columns).filter(pl.Series(there.ravel()))
+
+
+def _items(journeys: Journeys, places: Integers) -> Array:
+    """The log's own ids of the items at these places of its flat lists."""
+    values = np.asarray(journeys.column("item/id")[places])
+    texts = journeys.categories.get("item/id")
+    return values if texts is None else np.asarray(texts)[values]
 
 
 def _names(journeys: Journeys, item: str, rows: Integers) -> Array:

@@ -1,7 +1,8 @@
 """A log's sessions as transitions, and the replay that learners draw from.
 
-An episode is a session. It is terminated where the user left, truncated where it was cut; both are columns of the log.
-Without them a session's last request is terminated, but for the user's last one in the log, after which more may come.
+An episode is a session. It is terminated where the user left, truncated where it was cut; either may be a column of the
+log, and then the other is what is left. Without them a session's last request is terminated, but for the user's last
+one in the log, after which more may come.
 
 n rows, S state features, K fusion weights, B rows of a batch.
 """
@@ -16,6 +17,7 @@ from torch import Tensor
 from headrace.errors import UserError
 from headrace.fuse.actions import Actions, Form
 from headrace.fuse.state import Floats32
+from headrace.journeys.schema import Candidates
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
@@ -35,6 +37,11 @@ def lacking(journeys: Journeys) -> list[str]:
 
 def scores_of(journeys: Journeys) -> tuple[str, ...]:
     """The K scores that the log's fusion weights belong to; UserError names what a log without them lacks."""
+    return candidates_of(journeys).scores
+
+
+def candidates_of(journeys: Journeys) -> Candidates:
+    """What the schema tells of the lists of a decision log; UserError names what a log that is none lacks."""
     lacks = lacking(journeys)
     if lacks not in ([], ["propensities"]):
         raise UserError(
@@ -42,7 +49,7 @@ def scores_of(journeys: Journeys) -> tuple[str, ...]:
             "holds them (docs/fuse.md), for example one of  headrace simulate feed --policy groups"
         )
     assert journeys.schema.candidates is not None
-    return journeys.schema.candidates.scores
+    return journeys.schema.candidates
 
 
 def actions_of(journeys: Journeys, form: Form = "box") -> Actions:
@@ -82,6 +89,8 @@ def transitions(
     last = np.append(initial[1:], True)
     if journeys.has("terminated"):
         terminated = last & (np.asarray(journeys.column("terminated")[rows]) > 0)
+    elif journeys.has("truncated"):
+        terminated = last & ~(np.asarray(journeys.column("truncated")[rows]) > 0)
     else:
         goes_on = rows != journeys.offsets[users + 1] - 1  # the user, in the log
         after = every[np.where(goes_on, rows + 1, rows)]
@@ -117,9 +126,15 @@ class Batch:
 class Replay:
     """The last `size` transitions with a known next state; a fixed queue, as a daily refit fills it."""
 
-    def __init__(self, of: Transitions, size: int = 100_000):
-        """UserError where no row's next state is known."""
-        rows = np.flatnonzero(of.known_next())[-size:]
+    def __init__(self, of: Transitions, size: int = 100_000, when: Floats | None = None):
+        """`when` (n,): the time of each transition; without it the last ones are the last in the log's order.
+
+        UserError where no row's next state is known.
+        """
+        rows = np.flatnonzero(of.known_next())
+        if when is not None and len(rows) > size:
+            rows = np.sort(rows[np.argsort(when[rows], kind="stable")[-size:]])
+        rows = rows[-size:]
         if not len(rows):
             raise UserError("transitions: no row with a known next state to learn from; give more or longer sessions")
         self.scale = float(of.reward[rows].std()) or 1.0

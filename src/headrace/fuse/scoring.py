@@ -48,6 +48,7 @@ def evaluate(
     rows = split.rows(part) if other is None else np.arange(log.n_steps)
     if not len(rows):
         raise UserError(f"{log.path}: no session in the part {part}; choose another --part")
+    method.reads(log)
     policy = method.policy()
     _tell(progress, "states")
     of = transitions(log, rows, policy.state.of_rows(log, rows), policy.space, method.weights)

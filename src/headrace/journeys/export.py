@@ -51,6 +51,7 @@ def export(journeys: Journeys, folder: str | Path) -> LogSchema:
             lists,
             scores=tuple(f"item_score_{n}" if f"item_score_{n}" in columns else n for n in lists.scores),
             outcomes=tuple(renamed.values()),
+            negative=tuple(f"item_score_{n}" if f"item_score_{n}" in columns else n for n in lists.negative),
         )
     schema = replace(schema, candidates=lists, fusion=_fusion(journeys, held))
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,12 +30,18 @@ LISTS = (
     "channels",
     "scores",
     "outcomes",
+    "offsets",
+    "negative",
     "weights",
     "low",
     "high",
 )  # keys of a schema file that may hold a list of text
 TABLES = ("features", "gains", "cost", "candidates", "fusion")
-OTHERS = {"label_window_s": (int | float, "a number of seconds"), "context": (bool, "true or false")}
+OTHERS = {
+    "label_window_s": (int | float, "a number of seconds"),
+    "context": (bool, "true or false"),
+    "offsets": (int | float, "numbers"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class Candidates:
     scores: tuple[str, ...] = ()
     position: str | None = None
     outcomes: tuple[str, ...] = ()
+    offsets: tuple[float, ...] = ()  # what is added to each score before its logarithm; none: .001 to all
+    negative: tuple[str, ...] = ()  # scores of which less is better, such as of leaving
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +145,16 @@ class LogSchema:
                     f"schema {self.name}: gain {gain.name} is known {gain.known!r} but the log has no time column; "
                     "name one, or use known = 'after' or 'never'"
                 )
+        if self.candidates is not None:
+            c = self.candidates
+            if len(c.offsets) not in (0, len(c.scores)) or any(not offset > 0 for offset in c.offsets):
+                raise UserError(
+                    f"schema {self.name}: [candidates] offsets = {list(c.offsets)} for {len(c.scores)} scores; name "
+                    "one above 0 for each, in their order, or none"
+                )
+            for name in c.negative:
+                if name not in c.scores:
+                    raise unknown("score in negative", name, c.scores, f"schema {self.name} [candidates]")
         if self.fusion is not None:
             scores = len(self.candidates.scores) if self.candidates else 0
             edges = {len(part) for part in (self.fusion.low, self.fusion.high)}

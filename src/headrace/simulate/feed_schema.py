@@ -52,7 +52,14 @@ def schema(scenario: Scenario) -> LogSchema:
             Gain("returned", "binary", "at:return_time"),
         ),
         label_window_s=2 * 86_400,
-        candidates=Candidates("item", BEHAVIOURS, "position", ITEM_OUTCOMES),
+        candidates=Candidates(
+            "item",
+            BEHAVIOURS,
+            "position",
+            ITEM_OUTCOMES,
+            offsets=tuple(p.offset for p in scenario.feed_task.predictions),
+            negative=("hate", "exit"),
+        ),
     )
 
 

@@ -73,8 +73,8 @@ def learnt(sessions: int, steps: int, **change: object) -> tuple[np.ndarray, Cri
     critic = Critic(sizes, TwoTasks())  # type: ignore[arg-type]
     optimiser = OptimiserConfig(3e-3, 0.0, schedule="cosine", total_steps=steps)
     critics = Critics(critic, optimiser, GAMMA, 0.05)
-    train, validation = walks(sessions, 1), walks(500, 2)
-    learner = CriticLearner(critics, train, logits(train), validation, logits(validation), 512)
+    train = walks(sessions, 1)
+    learner = CriticLearner(critics, train, logits(train), 512)
     done = epoch = 0
     while done < steps:
         for batch in learner.batches(epoch):
@@ -94,10 +94,23 @@ def test_learnt_values_are_the_closed_form_of_a_tabular_session_process():
 def test_validation_measures_the_distance_from_what_sessions_brought():
     q, learner = learnt(sessions=2_000, steps=400)
     found = learner.validate()
-    truth = closed_form()[learner.validation.ids[:, 0].numpy()]
+    truth = closed_form()[learner.train.ids[learner.watched, 0].numpy()]
     noise = ((learner.brought.numpy() - truth) ** 2).mean()
     assert found["return_mse"] == pytest.approx(noise, rel=0.05)
+    assert found["return"] == pytest.approx(float(learner.brought.mean()))
+    assert found["q"] == pytest.approx(truth.mean(), rel=0.1)
     assert (q < 0).all()
+
+
+def test_sessions_that_tell_when_to_stop_are_whole_and_not_learnt_from():
+    _, learner = learnt(sessions=300, steps=3)
+    watched = set(learner.train.session[learner.watched.numpy()])
+    assert len(watched) == 30
+    assert len(learner.watched) == np.isin(learner.train.session, list(watched)).sum()
+    drawn = {
+        int(s) for epoch in range(3) for batch in learner.batches(epoch) for s in learner.train.session[batch.numpy()]
+    }
+    assert not drawn & watched and len(drawn) == 270
 
 
 def test_a_return_ends_with_its_session():

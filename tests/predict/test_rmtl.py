@@ -215,6 +215,19 @@ def test_critics_of_another_run_are_taken_and_those_of_other_data_refused(log: J
     elsewhere = Split("users", 1, None, {**split.parts, "train": split.parts["test"]}, ("time",), fingerprint="other")
     with pytest.raises(UserError, match="other features"):
         tiny(critics_from=str(tmp_path / "mmoe")).fit(log, elsewhere, tmp_path / "no", progress=False)
+    with pytest.raises(UserError, match=r"gamma is 0\.95 there and 0\.1 here"):
+        tiny(critics_from=str(tmp_path / "mmoe"), gamma=0.1).check(log)
+    tiny(weights="constant").fit(log, split, tmp_path / "plain", progress=False)
+    with pytest.raises(UserError, match="holds no critics"):
+        tiny(critics_from=str(tmp_path / "plain")).check(log)
+
+
+def test_a_part_that_tells_nothing_of_a_task_is_named_before_any_fit(tmp_path: Path):
+    silent = np.full(240, np.nan)
+    silent[: 240 * 6 // 10] = 1.0  # the users who train
+    log = item_log(tmp_path / "j", change={"gain/sale": silent, "gain/click": np.ones(240, dtype=np.int8)})
+    with pytest.raises(UserError, match="no row of the validation part tells the task ctcvr"):
+        tiny().fit(log, by_users(log), tmp_path / "run", progress=False)
 
 
 def test_critics_of_a_run_written_before_features_had_a_new_field_are_taken(log: Journeys, tmp_path: Path):

@@ -85,6 +85,25 @@ def test_tasks_are_read_and_mistakes_named():
         tasks_of(SCHEMA, "p=play")
 
 
+def test_a_gain_that_settles_a_task_does_so_whatever_the_others_would_tell(tmp_path: Path):
+    """A sale that is blank where nothing was clicked is no sale."""
+    log = item_log(tmp_path / "j")
+    click, buy = (np.asarray(log.gain(g), dtype=np.float64) for g in ("click", "sale"))
+
+    class Blank:
+        schema = log.schema
+
+        def gain(self, name: str) -> np.ndarray:
+            return np.where(click == 0, np.nan, buy) if name == "sale" else click
+
+    rows = np.arange(log.n_steps)
+    both, either = parse("ctcvr=click&sale,any=click|sale")
+    found = both.labels(Blank(), rows)  # type: ignore[arg-type]
+    assert np.array_equal(found, click * buy) and not np.isnan(found).any()
+    told = either.labels(Blank(), rows)  # type: ignore[arg-type]
+    assert (told[click == 1] == 1).all() and np.isnan(told[click == 0]).all()
+
+
 def test_labels_combine_gains(tmp_path: Path):
     log = item_log(tmp_path / "j", 5, 8)
     rows = np.arange(40)

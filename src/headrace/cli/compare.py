@@ -95,7 +95,8 @@ class Compare:
         if not (self.out / "config.json").is_file():
             refuse_folder(self.out)
         journeys = open_items(self.data, self.schema, self.out.with_name(f"{self.out.name}-journeys"), resume=True)
-        RMTL(base).check(journeys)
+        for name in methods:
+            RMTL(dataclasses.replace(base, **variant(name))).check(journeys)
         split = journeys.split(self.protocol, self.seed)
         findings = audited(journeys, split)
         config = {"command": "compare", "room": self.room, "methods": methods, "seeds": self.seeds}

@@ -15,6 +15,7 @@ import copy
 from collections.abc import Iterator
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -113,26 +114,27 @@ class Critics:
 
 
 class CriticLearner:
-    """Stage B: the critics of a frozen actor, over whole sessions drawn from the replay."""
+    """Stage B: the critics of a frozen actor, over whole sessions drawn from the replay.
 
-    def __init__(
-        self,
-        critics: Critics,
-        train: Table,
-        train_logits: Tensor,
-        validation: Table,
-        validation_logits: Tensor,
-        size: int,
-    ):
-        """`..._logits` (n, K): what the frozen actor says of the part, in evaluation mode."""
-        self.critics, self.train, self.validation, self.size = critics, train, validation, size
-        self.actions, self.validation_actions = train_logits.sigmoid(), validation_logits.sigmoid()
-        self.rewards = rewards(train_logits, train.labels) * train.known
-        brought = rewards(validation_logits, validation.labels) * validation.known
-        self.brought = returns(brought, validation.position, validation.last, critics.gamma)
+    One session in ten of the training part is not learnt from and tells when to stop. The validation part's would not
+    do: cut by the split, its sessions are shorter, and critics that say too little of the longer ones look best there.
+    """
+
+    def __init__(self, critics: Critics, train: Table, logits: Tensor, size: int):
+        """`logits` (n, K): what the frozen actor says of the training rows, in evaluation mode."""
+        self.critics, self.train, self.size = critics, train, size
+        self.actions = logits.sigmoid()
+        self.rewards = rewards(logits, train.labels) * train.known
+        sessions = int(train.session[-1]) + 1
+        held = np.zeros(sessions, dtype=np.bool_)
+        held[np.random.default_rng(0).permutation(sessions)[: sessions // 10]] = True
+        self.learnt = ~held
+        watched = held if held.any() else self.learnt  # too few to hold any out
+        self.watched = torch.from_numpy(np.flatnonzero(watched[train.session])).to(self.actions.device)
+        self.brought = returns(self.rewards, train.position, train.last, critics.gamma)[self.watched]
 
     def batches(self, seed: int) -> Iterator[Tensor]:
-        return self.train.session_batches(self.size, seed)
+        return self.train.session_batches(self.size, seed, self.learnt)
 
     def step(self, batch: Tensor) -> dict[str, float]:
         at = batch.to(self.actions.device)
@@ -141,11 +143,12 @@ class CriticLearner:
         return {"td_error": float(error)}
 
     def validate(self) -> dict[str, float]:
-        """The mean squared distance of Q from what the sessions of the validation part then brought."""
-        q = values(self.critics.critic, self.validation, self.validation_actions)
+        """The mean squared distance of Q from what the sessions held out then brought, and the means of both."""
+        q = values(self.critics.critic, self.train, self.actions)[self.watched]
         error = (q - self.brought).square().mean(dim=0)
         spread = self.brought.var(dim=0, unbiased=False).clamp(min=1e-12)
-        return {"return_mse": float(error.mean()), "return_r2": float((1 - error / spread).mean())}
+        told = {"return_mse": float(error.mean()), "return_r2": float((1 - error / spread).mean())}
+        return told | {"q": float(q.mean()), "return": float(self.brought.mean())}
 
     def state(self) -> State:
         return self.critics.state()

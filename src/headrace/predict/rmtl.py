@@ -160,6 +160,12 @@ def prepare(journeys: Journeys, split: Split, config: RMTLConfig, parts: tuple[s
     for part in ("train", "validation", *parts):
         labels = split if part == "train" else None
         held = table(journeys, split.rows(part), features, so_far, config.session, config.session_gap_minutes, labels)
+        for k, task in enumerate(tasks):
+            if not held.known[:, k].any():
+                raise UserError(
+                    f"{journeys.path}: no row of the {part} part tells the task {task.name}; choose another protocol "
+                    "or seed, or leave the task out with  --set tasks=..."
+                )
         found[part] = held.to(device)
     return Prepared(config, features, found)
 
@@ -205,6 +211,8 @@ class RMTL:
             )
         keys_of(journeys.schema, self.config.keys)
         rule_of(journeys, self.config.session)
+        if self.config.critics_from is not None:
+            self._check_critics(Run.open(self.config.critics_from))
 
     def settings(self) -> dict[str, Any]:
         """The method and its resolved config, as a run's config.json holds them."""
@@ -255,8 +263,7 @@ class RMTL:
                 critic = Critic(self._sizes(), self.features, config.critic_output).to(logits.device)
             critics = Critics(critic, self.optimiser(average=False), config.gamma, config.soft_update)
             if config.critics_from is None:
-                held = predict(self.network, validation)
-                learner = CriticLearner(critics, train, logits, validation, held, config.batch_size)
+                learner = CriticLearner(critics, train, logits, config.batch_size)
                 fit_stage(learner, run, "critics", self._loop(config.critic_epochs, config.patience, progress))
             else:
                 self._take_critics(critics, Run.open(config.critics_from))
@@ -283,6 +290,15 @@ class RMTL:
         self.stage = fit_stage(retrained, run, "retrain", self._loop(epochs, epochs, progress))
         retrained.settle()
 
+    def _check_critics(self, other: Run) -> None:
+        """Raise UserError where a run holds no critics, or those of another process or size."""
+        theirs = other.config.get("config", {})
+        if other.config.get("method") != self.name or theirs.get("weights") not in BY_CRITIC:
+            raise UserError(f"{other.path}: holds no critics; give a run of rmtl with weights {' or '.join(BY_CRITIC)}")
+        for name in ("width", "embedding", "critic_output", "gamma", "session", "session_gap_minutes"):
+            if theirs[name] != getattr(self.config, name):
+                raise UserError(f"{other.path}: {name} is {theirs[name]} there and {getattr(self.config, name)} here")
+
     def _take_critics(self, critics: Critics, other: Run) -> None:
         """Another run's critics, of the same features; its backbone may be another."""
         assert self.features is not None
@@ -291,10 +307,6 @@ class RMTL:
                 f"{other.path}: its critics read other features, tasks or training rows; give a run of the same "
                 "journeys, protocol and seed"
             )
-        theirs = other.config["config"]
-        for name in ("width", "embedding", "critic_output"):
-            if theirs[name] != getattr(self.config, name):
-                raise UserError(f"{other.path}: {name} is {theirs[name]} there and {getattr(self.config, name)} here")
         critics.critic.load_state_dict(other.read_weights("critics.safetensors"))
         critics.target.load_state_dict(critics.critic.state_dict())
 

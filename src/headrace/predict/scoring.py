@@ -142,8 +142,8 @@ class Tables:
         """What the floors are given: the same ids and numbers."""
         ids, numbers = self.features.names
         column = floor_features.Column
-        found = {n: column(held.ids[:, i].numpy().astype(np.float64), "category") for i, n in enumerate(ids)}
-        return found | {n: column(held.numbers[:, i].numpy().astype(np.float64)) for i, n in enumerate(numbers)}
+        found = {n: column(held.ids[:, i].cpu().numpy().astype(np.float64), "category") for i, n in enumerate(ids)}
+        return found | {n: column(held.numbers[:, i].cpu().numpy().astype(np.float64)) for i, n in enumerate(numbers)}
 
 
 def fit_floors(
@@ -158,8 +158,8 @@ def fit_floors(
     drawn = np.random.default_rng(split.seed).permutation(len(parts["train"]))[:LEARNING_ROWS]
     columns = {p: tables.columns(held) for p, held in parts.items()} if set(names) - {"prior"} else {}
     for k, task in enumerate(tables.features.tasks):
-        labels = {p: held.labels[:, k].numpy().astype(np.float64).copy() for p, held in parts.items()}
-        known = {p: held.known[:, k].numpy() == 1 for p, held in parts.items()}
+        labels = {p: held.labels[:, k].cpu().numpy().astype(np.float64).copy() for p, held in parts.items()}
+        known = {p: held.known[:, k].cpu().numpy() == 1 for p, held in parts.items()}
         chosen = {"train": drawn[known["train"][drawn]], "validation": np.flatnonzero(known["validation"])}
         found[task.name] = {}
         for name in names:

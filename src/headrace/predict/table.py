@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.seams import Bools, Floats, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import known_for_training
@@ -41,11 +41,16 @@ class Table:
             order = torch.from_numpy(np.random.default_rng(seed).permutation(len(self)))
         yield from torch.split(order, size)
 
-    def session_batches(self, size: int, seed: int) -> Iterator[Tensor]:
-        """Places of whole sessions in a shuffled order, about `size` rows at a time: the replay of Algorithm 1."""
-        starts = np.flatnonzero(self.position.numpy() == 0)
+    def session_batches(self, size: int, seed: int, among: Bools | None = None) -> Iterator[Tensor]:
+        """Places of whole sessions in a shuffled order, about `size` rows at a time: the replay of Algorithm 1.
+
+        `among` (S,): the sessions to draw from; None: all.
+        """
+        starts = np.flatnonzero(self.position.cpu().numpy() == 0)
         ends = np.append(starts[1:], len(self))
         order = np.random.default_rng(seed).permutation(len(starts))
+        if among is not None:
+            order = order[among[order]]
         held = (ends - starts)[order].cumsum()
         groups = np.searchsorted(held, np.arange(size, held[-1] + size, size), side="left")
         first = 0

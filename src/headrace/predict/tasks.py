@@ -56,8 +56,9 @@ class Task:
         values = np.stack([gain_values(journeys.schema.gain(g), journeys.gain(g)[rows]) for g in self.gains])
         if self.most is not None:
             return np.asarray(np.clip(values[0] / self.most, 0.0, 1.0))
-        unknown = np.isnan(values).any(axis=0)
-        held = values.min(axis=0) if self.how == "all" else values.max(axis=0)
+        decisive = 0.0 if self.how == "all" else 1.0  # one such gain settles it, whatever the others would tell
+        unknown = np.isnan(values).any(axis=0) & ~(values == decisive).any(axis=0)
+        held = np.fmin.reduce(values) if self.how == "all" else np.fmax.reduce(values)
         return np.where(unknown, np.nan, held)
 
     def known(self, journeys: Journeys, rows: Integers) -> Bools:

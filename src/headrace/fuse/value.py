@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
+from headrace.errors import UserError
 from headrace.fuse.policy import Act
 from headrace.fuse.state import Floats32
 from headrace.journeys.seams import Estimate
@@ -45,6 +46,8 @@ def support(policy: Floats32, logged: Floats32, seed: int = 0) -> float:
 
     Distances are Euclidean in half widths, between samples of equal size.
     """
+    if len(logged) < 2:
+        raise UserError("value: the part holds too little, expected at least 2 logged decisions; give a longer log")
     rng = np.random.default_rng([seed, 6])
     half = min(SAMPLE, len(logged) // 2)
     order = rng.permutation(len(logged))

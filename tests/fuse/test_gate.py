@@ -1,0 +1,40 @@
+"""The gate of a fusion policy's value: what the log never did is refused, what it did is told."""
+
+import numpy as np
+import pytest
+from feed_logs import bandit
+
+from headrace.errors import UserError
+from headrace.fuse.bo import static
+from headrace.fuse.value import own_values, support, value
+from headrace.ope.fqe import FQEConfig
+from headrace.ope.transitions import Transitions
+
+QUICK = FQEConfig(hidden=(16,), ensemble=2, most_steps=1_000, check_every=100, learning_rate=5e-3, average=None,
+                  gamma=0.9, progress=False)  # fmt: skip
+
+
+def log(n: int = 600) -> Transitions:
+    """Sessions of one request, weights within .2 of 0, rewards that grow with the first of them."""
+    rng = np.random.default_rng(0)
+    action = rng.uniform(-0.2, 0.2, (n, 2)).astype(np.float32)
+    replay = bandit(action, action[:, 0] + 0.05 * rng.standard_normal(n))
+    one = np.ones(n, dtype=np.bool_)
+    state = replay.state.numpy()
+    reward = replay.scale * replay.reward.numpy().astype(np.float64)
+    return Transitions(state, action, reward, 0 * state, one, ~one, one, np.arange(n), n)
+
+
+def test_a_policy_within_the_log_is_valued_and_one_beyond_it_is_refused():
+    of = log()
+    own = own_values(of, QUICK)
+    near, far = (value(static(np.array(at)), of, QUICK, own) for at in ([0.1, 0.0], [0.3, 0.0]))
+    assert near.far < 0.2 and far.far == 1.0
+    assert near.estimates["value_fqe"].value == pytest.approx(0.1, abs=0.05)
+    for estimate in far.estimates.values():
+        assert estimate.value is None and "lie where the log has none" in str(estimate.refused)
+
+
+def test_distances_need_a_log():
+    with pytest.raises(UserError, match="at least 2 logged decisions"):
+        support(np.zeros((3, 2), np.float32), np.zeros((1, 2), np.float32))

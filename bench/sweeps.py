@@ -71,7 +71,7 @@ class Size:
     most: int | None  # values of a sweep, its ends among them
 
 
-FULL = Size(None, 3_000, 30, 10_000, {}, None)
+FULL = Size(None, 1_500, 14, 4_000, {}, None)
 QUICK = Size(300, 200, 6, 300, {"width": 16, "epochs": 2, "heads": 2, "average": None}, 2)
 
 

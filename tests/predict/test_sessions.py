@@ -36,6 +36,16 @@ def test_rows_without_a_session_are_sessions_of_their_own(tmp_path: Path):
     assert rule_of(log, "auto") == "log"
 
 
+def test_a_log_that_names_sessions_and_no_user_has_sessions(tmp_path: Path):
+    columns = columns_of(item_log(tmp_path / "j", 1, 4, change={"session": np.array([7, 7, 3, 3])}))
+    schema = dataclasses.replace(SCHEMA, user=None, features=tuple(f for f in SCHEMA.features if f.level != "user"))
+    kept = {k: v for k, v in columns.items() if not k.startswith("user/")}
+    with JourneysWriter(tmp_path / "k", schema) as writer:
+        writer.append(np.arange(4), np.ones(4, dtype=np.int64), kept)
+        log = writer.close()
+    assert sessions(log, np.arange(4), "log").tolist() == [0, 0, 1, 1]
+
+
 def test_a_rule_that_the_log_cannot_carry_is_refused(tmp_path: Path):
     schema = dataclasses.replace(SCHEMA, time=None, session=None)
     columns = columns_of(item_log(tmp_path / "j", 1, 4))

@@ -78,7 +78,8 @@ def sessions(journeys: Journeys, rows: Integers, rule: Rule = "auto", gap_minute
         named = np.asarray(journeys.column("session")[rows]).astype(np.int64)
         alone = named == -1  # a row without a session is one of its own
         labels = np.where(alone, named.max(initial=0) + 1 + np.arange(len(rows)), named)
-        _, first, code = np.unique(np.stack([users, labels]), axis=1, return_index=True, return_inverse=True)
+        owner = users if journeys.schema.user is not None else np.zeros_like(users)  # without one every row is a user
+        _, first, code = np.unique(np.stack([owner, labels]), axis=1, return_index=True, return_inverse=True)
         return np.argsort(np.argsort(first))[code.reshape(-1)].astype(np.int64)
     when, unit = clock(journeys, rows), journeys.schema.per_second or 1.0
     if rule == "gap":

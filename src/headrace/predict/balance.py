@@ -5,7 +5,7 @@
 
 Both need no more of the gradients than their products G = J J^T, J (K, P) the gradients of the K losses; and both come
 down to a weight a task, since gradients without their conflicts are sums of gradients. With pcgrad what belongs to one
-task alone is scaled by its weight, too, which AdamW undoes. A step costs a backward pass a task more.
+task alone is scaled by its weight, too, which AdamW undoes but for the clip. A step costs a backward pass a task more.
 
 A task's pace is its loss, smoothed, as a share of what the base rate alone would lose: stage C starts from a trained
 model, so that the first batch, which the paper divides by, would tell of nothing but that batch.

@@ -1,5 +1,7 @@
 """A schema survives its file unchanged, and refuses in one line what would go wrong later."""
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,7 +45,13 @@ def schemas(draw: st.DrawFn) -> LogSchema:
         propensity=draw(st.sampled_from([None, "p"])),
         label_window_s=draw(st.sampled_from([None, 3600.0])),
         candidates=draw(
-            st.sampled_from([None, Candidates("list"), Candidates("list", ("s1", "s2"), "place", ("clicked",))])
+            st.sampled_from(
+                [
+                    None,
+                    Candidates("list"),
+                    Candidates("list", ("s1", "s2"), "place", ("clicked",), (0.1, 0.01), ("s2",)),
+                ]
+            )
         ),
     )
 
@@ -160,3 +168,19 @@ def test_an_unknown_name_proposes_the_nearest():
         schema.feature("huor")
     with pytest.raises(UserError, match="did you mean 'click'"):
         schema.gain("clik")
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"offsets": [0.1]}, "offsets = [0.1] for 2 scores"),
+        ({"offsets": [0.1, 0.0]}, "name one above 0"),
+        ({"offsets": 0.1}, "offsets is 0.1, expected a list"),
+        ({"negative": "s1"}, "negative is 's1', expected a list"),
+        ({"negative": ["s3"]}, "unknown score in negative 's3'"),
+    ],
+)
+def test_offsets_and_negative_scores_belong_to_the_scores(more: dict[str, object], told: str):
+    lists = {"item": "list", "scores": ["s1", "s2"]}
+    with pytest.raises(UserError, match=re.escape(told)):
+        LogSchema.from_dict({"name": "s", "user": "u", "candidates": lists | more})

@@ -281,6 +281,8 @@ def _check_entry(kind: type, values: Any, where: str, without: str) -> None:
     for key, value in values.items():
         if key not in names:
             raise unknown("key", key, names, where)
+        if key in LISTS and key != "channel" and not isinstance(value, list):
+            raise UserError(f"{where}: {key} is {value!r}, expected a list, {key} = [...]")
         texts = value if isinstance(value, list) and key in LISTS else [value]
         kind_of, expected = OTHERS.get(key, (str, "text in quotes"))
         if key not in TABLES and not all(isinstance(t, kind_of) for t in texts):

@@ -34,6 +34,17 @@ def test_importing_the_package_imports_none_of_the_slow_packages():
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 1), ("2", 2)])
+def test_a_command_works_on_one_thread_unless_more_are_asked_for(asked: str | None, threads: int):
+    told = {k: v for k, v in ENVIRONMENT.items() if k != "OMP_NUM_THREADS"} | (
+        {"OMP_NUM_THREADS": asked} if asked else {}
+    )
+    command = [sys.executable, "-m", "headrace.cli", "doctor"]
+    done = subprocess.run(command, env=told, capture_output=True, text=True, check=True)
+    line = next(line for line in done.stdout.splitlines() if "torch threads" in line)
+    assert line.strip(" │|").split()[-1] == str(threads)
+
+
 def test_every_name_of_the_package_is_there_after_all_rooms_are_imported():
     code = """
 import headrace

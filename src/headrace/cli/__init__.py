@@ -42,7 +42,8 @@ COMMANDS = {  # name: (module:class, what it does)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave with its exit code."""
+    """Run one command and leave with its exit code, on one thread unless OMP_NUM_THREADS says more."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded; why: docs/decisions/0008-threads.md
     signal.signal(signal.SIGTERM, _stop)
     sys.exit(run(list(sys.argv[1:] if arguments is None else arguments)))
 

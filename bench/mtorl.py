@@ -1,19 +1,19 @@
 """MTORL beside every floor on the authors' samples: the tables of docs/mtorl-tables.md.
 
     python bench/mtorl.py [--data FOLDER] [--samples criteo kuairand] [--protocols users honest] [--seeds 0 1 2 3 4]
-                          [--folds 5] [--floors NAME ...] [--set key=value ...]
+                          [--folds 5] [--floors NAME ...] [--set key=value ...] [--keep FOLDER]
 
 Each (sample, protocol) leaves docs/tables/mtorl-SAMPLE-PROTOCOL.{json,md}: the records, and the table with the command,
 commit, seeds and machine that made it. With `--folds 5` each step is tested once a seed, by the method whose training
-did not hold its user, and the folds are one table.
+did not hold its user, and the folds are one table. What a fit and its floors predicted is kept, so a bench that was
+stopped goes on, and seeds can be added.
 
 n labelled steps, S seeds.
 """
 
 import argparse
 import dataclasses
-import json
-import shutil
+import pickle
 import sys
 import tempfile
 import time
@@ -35,6 +35,8 @@ from headrace.evaluate.significance import holm, p_value
 from headrace.evaluate.targets import Target
 from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Floats
+from headrace.journeys.store import Journeys
+from headrace.learn.durable import replace
 from headrace.learn.provenance import environment
 from headrace.report.brief import SHOWN
 from headrace.report.numbers import show
@@ -53,6 +55,17 @@ RIVALS = ("trees", "lightgbm", "past-rate", "past-frequencies", "logistic", "pri
 Scored = tuple[Steps, dict[str, Predicted | str]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Cut:
+    """What MTORL and its floors predict of one split's test steps."""
+
+    reward_gains: tuple[str, ...]
+    scored: dict[Target, Scored]
+    fit_s: float
+    floors_s: float
+    fingerprint: str  # of the split
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
@@ -62,6 +75,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=0, help="0: the protocol's own cut; k: its first k folds, pooled")
     parser.add_argument("--floors", nargs="+", default=list(FLOORS))
     parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
+    parser.add_argument("--keep", type=Path, default=Path("runs/mtorl"), help="the folder of what was predicted")
     parser.add_argument("--out", type=Path, default=TABLES)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -74,36 +88,27 @@ def table(sample: str, protocol: str, given: argparse.Namespace) -> None:
     """One table: train and evaluate on each seed (a split and an initialisation of its own) and fold."""
     schema, file = SAMPLES[sample]
     records: list[Record] = []
-    started, fits = time.perf_counter(), []
+    cuts: list[Cut] = []
     found: dict[Target, list[Scored]] = {}  # a seed an entry
     with tempfile.TemporaryDirectory() as scratch:
         journeys = prepare(given.data / file, schema, Path(scratch) / "journeys")
         for seed in given.seeds:
             source = Source(journeys.schema.name, protocol, seed=seed)
-            cuts: dict[Target, list[Scored]] = {}
-            for fold in range(given.folds) if given.folds else [None]:
-                split = journeys.split(protocol, seed, fold)
-                begun = time.perf_counter()
-                config = configure("mtorl", MTORLConfig, PRESETS, "default", (f"seed={seed}", *given.set))
-                method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
-                fits.append(time.perf_counter() - begun)
-                for target, scored in predict_all(method, journeys, split, floors=given.floors).items():
-                    cuts.setdefault(target, []).append(scored)
-                shutil.rmtree(Path(scratch) / "run")
-                done = f"{sample} {protocol} seed {seed}" + (f" fold {fold}" if given.folds else "")
-                print(f"{done}: fitted in {fits[-1]:.0f} s", file=sys.stderr, flush=True)
-            for target, scored in cuts.items():
-                steps, methods = pooled(scored)
+            own = [kept(sample, protocol, seed, fold, journeys, given) for fold in range(given.folds) or [None]]
+            cuts += own
+            method = own[0]
+            for target in own[0].scored:
+                steps, methods = pooled([cut.scored[target] for cut in own])
                 mine = source_of(source, target, method)
-                records += score(mine, target.prefix, steps, methods, [method.name], seed=seed).records
+                records += score(mine, target.prefix, steps, methods, [MTORL.name], seed=seed).records
                 found.setdefault(target, []).append((steps, methods))
     several = len(given.seeds) > 1
     pairs: list[str] = []
     if several:
         records += [r for r in aggregate(records) if r["against"] is None]
-        sources = {t: source_of(Source(journeys.schema.name, protocol), t, method) for t in found}
-        paired, pairs = over_seeds(found, sources, method.name)
-        together, more = averaged(found, sources, method.name)
+        sources = {t: source_of(Source(journeys.schema.name, protocol), t, cuts[0]) for t in found}
+        paired, pairs = over_seeds(found, sources, MTORL.name)
+        together, more = averaged(found, sources, MTORL.name)
         records += paired + together
         pairs += more
     name = f"mtorl-{sample}-{protocol}"
@@ -120,14 +125,43 @@ def table(sample: str, protocol: str, given: argparse.Namespace) -> None:
     options = f" --folds {given.folds}" if given.folds else ""
     options += f" --floors {' '.join(given.floors)}" if given.floors != list(FLOORS) else ""
     options += f" --set {' '.join(given.set)}" if given.set else ""
+    if several:
+        parts.append(
+            "Brackets: of a single method over the seeds, each with splits of its own; of a difference over users, "
+            "each step's loss a mean over the seeds that tested it."
+        )
+    splits = ", ".join(cut.fingerprint[:8] for cut in cuts)
+    fit_s, floors_s = (np.median([getattr(cut, of) for cut in cuts]) for of in ("fit_s", "floors_s"))
     parts.append(
         f"`python bench/mtorl.py --samples {sample} --protocols {protocol} --seeds {' '.join(map(str, given.seeds))}"
         + f"{options}`, commit {(made['commit'] or 'unknown')[:12]}, {made['machine']['cores']} cores "
-        + f"({made['machine']['processor']}), torch {made['machine']['torch']}; a fit {np.mean(fits):.0f} s, "
-        + f"all {time.perf_counter() - started:.0f} s."
+        + f"({made['machine']['processor']}), torch {made['machine']['torch']}; a fit "
+        + f"{fit_s:.0f} s, all its floors {floors_s:.0f} s (medians); splits {splits}."
     )
     (given.out / f"{name}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    print(json.dumps({"table": name, "fit_s": fits, "all_s": time.perf_counter() - started}))
+
+
+def kept(sample: str, protocol: str, seed: int, fold: int | None, journeys: Journeys, given: argparse.Namespace) -> Cut:
+    """What was predicted of a split: read where this commit has left it, else fitted and left."""
+    config = configure("mtorl", MTORLConfig, PRESETS, "default", (f"seed={seed}", *given.set))
+    told = (environment()["commit"], dataclasses.asdict(config), given.floors)
+    path = given.keep / sample / protocol / f"{seed}{'' if fold is None else f'-{fold}'}.pickle"
+    if path.is_file():
+        held, cut = pickle.loads(path.read_bytes())  # noqa: S301, a file of our own
+        if held == told:
+            return cut
+    split = journeys.split(protocol, seed, fold)
+    begun = time.perf_counter()
+    with tempfile.TemporaryDirectory() as run:
+        method = MTORL(config).fit(journeys, split, run, progress=False)
+    fitted = time.perf_counter()
+    scored = predict_all(method, journeys, split, floors=given.floors)
+    done = time.perf_counter()
+    cut = Cut(method.reward_gains, scored, fitted - begun, done - fitted, split.fingerprint)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, lambda file: file.write_bytes(pickle.dumps((told, cut))))
+    print(f"{path}: fitted in {cut.fit_s:.0f} s, floors in {cut.floors_s:.0f} s", file=sys.stderr, flush=True)
+    return cut
 
 
 def over_seeds(

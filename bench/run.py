@@ -7,15 +7,31 @@ import subprocess
 import sys
 from pathlib import Path
 
+HEADLINE_FLOORS = ("prior", "past-frequencies", "past-rate", "repeat-last", "markov", "logistic", "lightgbm")
 CONTROLS = ("constant", "return", "shuffled", "normalised", "decay", "focal")
 HEADLINE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS))
 HEADLINE += tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
-CONTROLLED = ("--share", "0.25", "--seeds", "2", "--methods", "ple", "ple-constant", "rmtl-ple")
+CONTROLLED = ("--methods", "ple", "ple-constant", "rmtl-ple")
 SEVEN = "tasks=ctr=is_click,ctcvr=is_click&long_view,like=is_like,follow=is_follow,comment=is_comment"
 SEVEN += ",forward=is_forward,profile=is_profile_enter"
 PARTS = (
     ["prepare.py"],
-    ["mtorl.py", "--seeds", "0", "1", "2", "3", "4"],
+    ["mtorl.py", "--protocols", "users"],
+    [
+        "mtorl.py",
+        "--protocols",
+        "honest",
+        "--seeds",
+        "0",
+        "1",
+        "2",
+        "3",
+        "4",
+        "--folds",
+        "5",
+        "--floors",
+        *HEADLINE_FLOORS,
+    ],
     ["ablations.py"],
     ["tuned.py"],
     ["rewards.py", "../shared/data", "--out", "docs/tables"],

@@ -1,11 +1,12 @@
 """MTORL against boosted trees with an equal tuning budget: 30 trials each, chosen on the same validation users.
 
-    python bench/tuned.py [--data FOLDER] [--samples kuairand criteo] [--trials 30] [--seed 0] [--jobs 1] [--out DIR]
+    python bench/tuned.py [--data FOLDER] [--samples kuairand criteo] [--by reward action] [--trials 30] [--seed 0]
+                          [--jobs 1] [--out DIR]
 
-Protocol honest, one split. MTORL is searched around its default by the log loss of the reward before the decision;
-LightGBM for each conditioning of that reward by its own loss. The test part is read once, at the
-end. Writes docs/tables/tuned.md:
-log loss of each, and the paired differences on the same test steps (95 % interval over users).
+Protocol honest, one split. MTORL is searched around its default by the log loss of the reward before the decision, or
+of the next channel; LightGBM by the loss of each target itself, so that of a reward's three conditionings MTORL is
+tuned for one and LightGBM for each. The test part is read once, at the end. Writes docs/tables/tuned-SAMPLE-BY.md: log
+loss of each, and the paired differences on the same test steps (95 % interval over users).
 
 n labelled steps.
 """
@@ -33,7 +34,6 @@ from headrace.learn.tune import TuneConfig, best_of, read_trials, tune
 from headrace.learn.tune_lightgbm import tune_lightgbm
 from headrace.report.numbers import show
 
-METRIC = "reward/log_loss"
 SPACE: Space = {
     "width": (32, 64, 96),
     "tcn_layers": (1, 2, 3),
@@ -52,30 +52,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--samples", nargs="+", default=["kuairand", "criteo"])
+    parser.add_argument("--by", nargs="+", default=["reward", "action"], choices=["reward", "action"])
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=TABLES)
     given = parser.parse_args()
-    lines = ["| sample, target | " + " | ".join(f"{m} | {m}, {given.trials} trials" for m in ("MTORL", "LightGBM"))]
-    lines[0] += " | tuned MTORL minus tuned LightGBM | tuned MTORL minus MTORL |"
-    lines.append("|---" * 7 + "|")
-    records: list[Record] = []
-    told: list[str] = []
     for sample in given.samples:
-        found, more, costs = table(sample, given)
-        lines += found
-        records += more
-        told.append(costs)
-    made = made_by(f"python bench/tuned.py --samples {' '.join(given.samples)} --trials {given.trials}")
-    text = "\n".join(lines) + "\n\n" + "\n".join(told) + f"\n\n{made} Seed {given.seed}.\n"
-    save(records, given.out / "tuned.json")
-    (given.out / "tuned.md").write_text(text, encoding="utf-8")
-    print(text)
+        for by in given.by:
+            lines, records, told = table(sample, by, given)
+            made = made_by(f"python bench/tuned.py --samples {sample} --by {by} --trials {given.trials}")
+            text = "\n".join([*lines, "", told, "", f"{made} Seed {given.seed}."]) + "\n"
+            save(records, given.out / f"tuned-{sample}-{by}.json")
+            (given.out / f"tuned-{sample}-{by}.md").write_text(text, encoding="utf-8")
+            print(text, flush=True)
 
 
-def table(sample: str, given: argparse.Namespace) -> tuple[list[str], list[Record], str]:
-    """A line a target, its records, and what the tuning cost and chose."""
+def table(sample: str, by: str, given: argparse.Namespace) -> tuple[list[str], list[Record], str]:
+    """The table, a line a target, its records, and what the tuning cost and chose."""
+    metric = f"{by}/log_loss"
     schema, file = SAMPLES[sample]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -84,10 +79,10 @@ def table(sample: str, given: argparse.Namespace) -> tuple[list[str], list[Recor
         plain = MTORL(MTORLConfig(seed=given.seed))
         begun = time.perf_counter()
         objective = FitAndMeasure(
-            journeys.path.resolve(), "mtorl", plain.settings()["config"], "honest", given.seed, METRIC
+            journeys.path.resolve(), "mtorl", plain.settings()["config"], "honest", given.seed, metric
         )
         study = Run.create(folder / "study", {"space": sorted(SPACE)})
-        for trial in tune(objective, SPACE, study, TuneConfig(watched(METRIC), given.trials, given.jobs, given.seed)):
+        for trial in tune(objective, SPACE, study, TuneConfig(watched(metric), given.trials, given.jobs, given.seed)):
             value = "" if trial.value is None else f" {trial.value:.4f}"
             print(f"{sample} trial {trial.number} {trial.ended}{value}", file=sys.stderr, flush=True)
         best = best_of(read_trials(study.path))
@@ -101,18 +96,19 @@ def table(sample: str, given: argparse.Namespace) -> tuple[list[str], list[Recor
         begun = time.perf_counter()
         scored: dict[Target, tuple[Steps, dict[str, Predicted | str]]] = {}
         for name, method in methods.items():
-            for target, (steps, by) in predict_all(method, journeys, split, floors=("lightgbm",)).items():
-                if target.name != method.reward_gains[0]:
+            for target, (steps, of) in predict_all(method, journeys, split, floors=("lightgbm",)).items():
+                if target.name != ("action" if by == "action" else method.reward_gains[0]):
                     continue
                 held = scored.setdefault(target, (steps, {}))[1]
-                held |= {name: by[method.name], "LightGBM": by["lightgbm"]}
+                held |= {name: of[method.name], "LightGBM": of["lightgbm"]}
         for target, (steps, held) in scored.items():
             if steps.rows is not None:
                 floor = tune_lightgbm(journeys, split, target, given.trials, given.seed)
                 held["tuned LightGBM"] = floor.predicted(steps.rows)
         theirs = time.perf_counter() - begun
         source = Source(journeys.schema.name, "honest", seed=given.seed)
-        lines: list[str] = []
+        heads = " | ".join(f"{m} | {m}, {given.trials} trials" for m in ("MTORL", "LightGBM"))
+        lines = [f"| target | {heads} | tuned MTORL minus tuned LightGBM | tuned MTORL minus MTORL |", "|---" * 7 + "|"]
         records: list[Record] = []
         for target, (steps, held) in scored.items():
             means: dict[str, Floats] = {m: losses(steps, p) for m, p in held.items() if isinstance(p, Predicted)}
@@ -128,9 +124,10 @@ def table(sample: str, given: argparse.Namespace) -> tuple[list[str], list[Recor
                 records.append(difference)
                 low, high = (show(difference[end], 4, True) for end in ("low", "high"))
                 cells.append(f"{show(difference['value'], 4, True)} [{low}, {high}]")
-            lines.append(f"| {sample}, {target.prefix} ({target.name}) | " + " | ".join(cells) + " |")
+            lines.append(f"| {target.prefix} ({target.name}) | " + " | ".join(cells) + " |")
     chosen = ", ".join(f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in best.changes.items())
-    told = f"{sample}: MTORL's trials took {ours:.0f} s, the trees' {theirs:.0f} s. Chosen: {chosen or 'the default'}."
+    told = f"{sample}, MTORL tuned by {metric}: its trials took {ours:.0f} s, the trees' "
+    told += f"{theirs:.0f} s. Chosen: {chosen or 'the default'}."
     return lines, records, told
 
 

@@ -2,7 +2,7 @@
 
     python bench/rmtl.py PART [--data FOLDER] [--share .25] [--seeds 5] [--cells FOLDER] [--set key=value ...]
 
-PART: kuairand (all variants), controls (three of PLE), feed (the long sessions of the world), sweeps (lambda and the
+PART: kuairand (all variants), feed (the long sessions of the world), sweeps (lambda and the
 soft update), transfer (critics of another backbone), retailrocket (views, and whether the item is put into the cart
 and bought within a day), criteo. Each leaves docs/tables/rmtl-PART.{json,md}.
 `--share` is the share of users, drawn by a hash of their ids. `--cells` keeps the trainings, so that a bench that was
@@ -46,7 +46,6 @@ PLE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS), "d-ple")
 OTHERS = tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
 METHODS = {
     "kuairand": ("single", "shared", "aitm", *OTHERS, *PLE),
-    "controls": ("ple", "ple-constant", "rmtl-ple"),
     "feed": ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS[:6])),
     "retailrocket": ("single", "ple", "ple-constant", "rmtl-ple"),
     "criteo": ("single", "esmm", "aitm", "ple", "ple-constant", "rmtl-ple"),
@@ -70,7 +69,8 @@ def main() -> None:
     parser.add_argument("--floors", nargs="*", default=["prior", "lightgbm"])
     parser.add_argument("--methods", nargs="*", default=None)
     parser.add_argument("--pairs", nargs="*", default=[], help="also the mean of two seeds' chances of these methods")
-    parser.add_argument("--set", nargs="+", default=[], help="changes of the default preset")
+    parser.add_argument("--preset", default="default")
+    parser.add_argument("--set", nargs="+", default=[], help="changes of the preset")
     parser.add_argument("--name", default=None, help="of the table; default: the part")
     parser.add_argument("--out", type=Path, default=TABLES)
     given = parser.parse_args()
@@ -85,7 +85,7 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     started = time.perf_counter()
     journeys = log_of(given, scratch)
     split = journeys.split(given.protocol or PROTOCOL.get(given.part, "time"), 0)
-    base = configure("rmtl", RMTLConfig, PRESETS, "default", (*TASKS.get(given.part, ()), *given.set))
+    base = configure("rmtl", RMTLConfig, PRESETS, given.preset, (*TASKS.get(given.part, ()), *given.set))
     prepared = prepare(journeys, split, base, ("test",))
     more, settings = variants(given.part, folder)
     names = tuple(given.methods or METHODS.get(given.part, tuple(more)))
@@ -126,12 +126,12 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     text += charts(given.part, told, given.out, name)
     words, hidden = (
         sys.argv[1:],
-        {i + k for i, w in enumerate(sys.argv[1:]) if w in ("--cells", "--out") for k in (0, 1)},
+        {i + k for i, w in enumerate(sys.argv[1:]) if w in ("--cells", "--out", "--data") for k in (0, 1)},
     )
     command = " ".join(["python bench/rmtl.py", *(w for i, w in enumerate(words) if i not in hidden)])
     text.append(
         f"{len(plan)} trainings, {given.seeds} seeds on one split ({split.protocol}, {split.fingerprint[:12]}), "
-        f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users and seeds. Seconds by stage, "
+        f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users{' and seeds' if given.seeds > 1 else ''}. Seconds by stage, "
         + ", ".join(f"{s} {np.median([x for x in v if x >= 1] or [0]):.0f}" for s, v in seconds.items())
         + f" (median; machine shared with other work); all {time.perf_counter() - started:.0f} s. "
         + made_by(command)

@@ -8,9 +8,6 @@ import sys
 from pathlib import Path
 
 HEADLINE_FLOORS = ("prior", "past-frequencies", "past-rate", "repeat-last", "markov", "logistic", "lightgbm")
-CONTROLS = ("constant", "return", "shuffled", "normalised", "decay", "focal")
-HEADLINE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS))
-HEADLINE += tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
 CONTROLLED = ("--methods", "ple", "ple-constant", "rmtl-ple")
 SEVEN = "tasks=ctr=is_click,ctcvr=is_click&long_view,like=is_like,follow=is_follow,comment=is_comment"
 SEVEN += ",forward=is_forward,profile=is_profile_enter"
@@ -47,17 +44,16 @@ PARTS = (
     ["ope_obp.py", "../shared/data/open_bandit_small", "--out", "docs/tables/ope-obp.md"],
     ["ope_logs.py", "../shared/data", "--out", "docs/tables"],
     ["ope_speed.py", "--out", "docs/tables/ope-speed.md"],
-    ["rmtl.py", "kuairand", "--share", "0.25", "--name", "headline", "--methods", *HEADLINE, "--pairs", "ple", "esmm"],
-    ["rmtl.py", "kuairand", "--share", "0.25", "--seeds", "2"],
+    ["rmtl.py", "kuairand", "--pairs", "ple", "esmm"],
+    ["rmtl_tuned.py"],
     ["rmtl.py", "kuairand", *CONTROLLED, "--protocol", "honest", "--name", "honest"],
     ["rmtl.py", "kuairand", *CONTROLLED, "--set", "start=fresh", "retrain_epochs=8", "--name", "fresh"],
     ["rmtl.py", "kuairand", *CONTROLLED, "--set", SEVEN, "--name", "tasks"],
-    ["rmtl.py", "controls"],
     ["rmtl.py", "feed"],
-    ["rmtl.py", "sweeps", "--share", "0.25", "--seeds", "3"],
-    ["rmtl.py", "transfer", "--share", "0.25", "--seeds", "2"],
+    ["rmtl.py", "sweeps", "--share", "0.25"],
+    ["rmtl.py", "transfer", "--share", "0.25"],
     ["rmtl.py", "retailrocket"],
-    ["rmtl.py", "criteo", "--seeds", "2"],
+    ["rmtl.py", "criteo"],
     ["rmtl_omega.py"],
     ["rmtl_rechub.py", "--out", "docs/tables/rmtl-rechub.md"],
     ["campaign_speed.py", "--out", "docs/tables/campaign-speed.md"],

@@ -131,7 +131,9 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     command = " ".join(["python bench/rmtl.py", *(w for i, w in enumerate(words) if i not in hidden)])
     text.append(
         f"{len(plan)} trainings, {given.seeds} seeds on one split ({split.protocol}, {split.fingerprint[:12]}), "
-        f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users{' and seeds' if given.seeds > 1 else ''}. Seconds by stage, "
+        f"{len(split.rows('train')):,} training rows; brackets: 95 % interval over users"
+        + (" and seeds" if given.seeds > 1 else "")
+        + ". Seconds by stage, "
         + ", ".join(f"{s} {np.median([x for x in v if x >= 1] or [0]):.0f}" for s, v in seconds.items())
         + f" (median; machine shared with other work); all {time.perf_counter() - started:.0f} s. "
         + made_by(command)

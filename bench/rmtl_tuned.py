@@ -142,9 +142,9 @@ def measure(given: argparse.Namespace, scratch: Path) -> None:
     lines += [
         "",
         f"{given.trials} trials each, {given.seeds} seeds of PLE, one of the trees; {len(split.rows('train')):,} "
-        f"training rows, {len(test.rows):,} test rows, split {split.fingerprint[:12]}; brackets: 95 % interval over users "
-        f"and seeds; bold: it excludes zero. PLE's search took {ours_s:.0f} s, the trees' {theirs_s:.0f} s. Chosen, "
-        + f"{choices}. "
+        f"training rows, {len(test.rows):,} test rows, split {split.fingerprint[:12]}; brackets: 95 % interval over "
+        f"users and seeds; bold: it excludes zero. PLE's search took {ours_s:.0f} s, the trees' {theirs_s:.0f} s. "
+        + f"Chosen, {choices}. "
         + made_by(command),
     ]
     (given.out / "rmtl-tuned.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

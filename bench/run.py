@@ -35,6 +35,7 @@ PARTS = (
     ["ctr.py", "--seeds", "0", "1", "2", "3", "4"],
     ["ctr_world.py", "--users", "1500", "--visitors", "6000", "--seeds", "0", "1", "2"],
     ["paper.py"],
+    ["paper.py", "--samples", "kuairand", "--inputs", "numbers", "--set", "width=128", "--name", "paper-printed"],
     ["sweeps.py"],
     ["incremental.py"],
     ["channel.py"],

@@ -124,7 +124,7 @@ def fit_cells(
 
 
 OF_MODEL = {"weights", "lambda_", "decay", "gamma", "soft_update", "critic_output", "critics", "start", "critics_from"}
-OF_MODEL |= {"retrain_rate", "critic_epochs", "retrain_epochs"}  # leave stage A alone
+OF_MODEL |= {"retrain_rate", "critic_rate", "critic_epochs", "critic_patience", "retrain_epochs"}  # leave stage A alone
 OF_CRITICS = {"weights", "lambda_", "decay", "critics", "start", "retrain_rate", "retrain_epochs"}  # nor stage B
 
 

@@ -71,8 +71,10 @@ class RMTLConfig:
     weight_decay: float = 0.5
     batch_size: int = 512
     epochs: int = 12  # of stage A, at most
-    patience: int = 2  # of stage A and B: epochs without a better validation figure
-    critic_epochs: int = 12  # of stage B, at most
+    patience: int = 2  # of stage A: epochs without a better validation figure
+    critic_rate: float | None = 5e-3  # learning rate of stage B; None: the same
+    critic_epochs: int = 30  # of stage B, at most
+    critic_patience: int = 4  # of stage B, whose figure on sessions held out is noisy; it has to converge
     retrain_epochs: int = 3  # of stage C: all are run, for every kind of weights; the best by validation is kept
     clip: float | None = 1.0  # largest norm of the gradient
     average: float | None = 0.99  # decay of the moving average of the model's weights; None: the last weights
@@ -82,7 +84,7 @@ class RMTLConfig:
 
     def __post_init__(self) -> None:
         least: dict[str, float] = dict.fromkeys(("width", "experts", "batch_size", "epochs", "patience"), 1)
-        least |= dict.fromkeys(("critic_epochs", "retrain_epochs", "min_count", "embedding"), 1)
+        least |= dict.fromkeys(("critic_epochs", "critic_patience", "retrain_epochs", "min_count", "embedding"), 1)
         least |= {"bins": 0, "lambda_": 0, "embedding_start": 0, "weight_decay": 0, "session_gap_minutes": 0}
         for name, low in least.items():
             value = getattr(self, name)
@@ -91,7 +93,7 @@ class RMTLConfig:
         for name in ("dropout", "input_dropout", "unknown", "gamma"):
             if not 0 <= getattr(self, name) < 1:
                 raise UserError(f"rmtl config: {name} = {getattr(self, name)}, expected 0 or more and less than 1")
-        for name in ("learning_rate", "retrain_rate"):
+        for name in ("learning_rate", "retrain_rate", "critic_rate"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"rmtl config: {name} = {value}, expected more than 0; change it")
@@ -112,6 +114,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "unknown": 0.0,
         "user_ids": True,
         "learning_rate": 1e-3,
+        "critic_rate": None,
         "embedding_start": 1.0,
         "bins": 0,
         "critic_output": "relu",
@@ -261,10 +264,12 @@ class RMTL:
         if config.weights in BY_CRITIC:
             with seeded(config.seed + 1):
                 critic = Critic(self._sizes(), self.features, config.critic_output).to(logits.device)
-            critics = Critics(critic, self.optimiser(average=False), config.gamma, config.soft_update)
+            critics = Critics(
+                critic, self.optimiser(config.critic_rate, average=False), config.gamma, config.soft_update
+            )
             if config.critics_from is None:
                 learner = CriticLearner(critics, train, logits, config.batch_size)
-                fit_stage(learner, run, "critics", self._loop(config.critic_epochs, config.patience, progress))
+                fit_stage(learner, run, "critics", self._loop(config.critic_epochs, config.critic_patience, progress))
             else:
                 self._take_critics(critics, Run.open(config.critics_from))
             run.write_weights("critics.safetensors", critics.critic.state_dict())

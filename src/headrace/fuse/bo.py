@@ -2,9 +2,9 @@
 
     alpha_next = argmax  mu(alpha) + kappa sigma(alpha)     over random points and steps from the best one so far
 
-The first point is the middle of the box, where the evolution strategy (es.py) starts, too: neither search is told what the
-log did. The weights that are used in the end have the highest posterior mean among those that were tried: the luckiest
-measurement is not the best one.
+The first point is the middle of the box, where the evolution strategy (es.py) starts, too: neither search is told what
+the log did. The weights that are used in the end have the highest posterior mean among those that were tried: the
+luckiest measurement is not the best one.
 
 K weights.
 """

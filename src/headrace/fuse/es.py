@@ -2,9 +2,10 @@
 
     theta ~ N(mu, sd^2 I);   mu += rate * sd * sum_i u_i e_i        u ranks' utilities (Wierstra et al. 2014)
 
-mu starts at nought, the middle of the box for everybody, as Bayesian optimisation does (bo.py): at the mean of the logged
-weights, which were explored around what that found, it would go on from where that ended. The net is linear in a few fixed random views of the state and a constant, clipped to the box, so that a few dozen
-measurements a generation can move it: P numbers, not thousands.
+mu starts at nought, the middle of the box for everybody, as Bayesian optimisation does (bo.py): at the mean of the
+logged weights, which were explored around what that found, it would go on from where that ended. The net is linear in a
+few fixed random views of the state and a constant, clipped to the box, so that a few dozen measurements a generation
+can move it: P numbers, not thousands.
 
 K weights, V views, P = (V + 1) K parameters, M members.
 """

@@ -27,6 +27,7 @@ from headrace.ope.intervals import draw, estimate, refuse
 from headrace.ope.transitions import Choices, Transitions, choices
 
 ESTIMATORS = ("value_fqe", "value_cfqe")
+DRAWS = 4  # actions of the policy that logged, where the conservative estimator values it
 SAMPLE = 2_000  # actions between which distances are taken
 FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
 MOST_FAR = 0.2  # share of a policy's decisions that may be
@@ -67,18 +68,37 @@ def choices_of(act: Act, of: Transitions) -> Choices:
 
 def as_logged(of: Transitions) -> Choices:
     """What the log's own policy did, seen once."""
-    after = np.concatenate([of.action[1:], of.action[-1:]])  # an episode's last one is never read
-    one = np.ones((len(of), 1), dtype=np.float32)
-    return choices((of.action[:, None], one), (after[:, None], one))
+    return _in_turn(of.action[:, None])
+
+
+def as_drawn(of: Transitions, seed: int = 0) -> Choices:
+    """What the log's own policy might as well have done: actions of the same user's other rows, drawn at random.
+
+    They are draws from that policy where a user's weights do not hang on the state, as those explored around one set of
+    weights. At the logged actions themselves the penalty is 0 whatever Q says, and the conservative fit the plain one.
+    """
+    rng = np.random.default_rng([seed, 7])
+    order = np.argsort(of.group, kind="stable")
+    count = np.bincount(of.group, minlength=of.groups)[of.group]  # (n,) rows of the row's user
+    first = np.searchsorted(of.group[order], of.group)
+    other = order[first[:, None] + rng.integers(count[:, None], size=(len(of), DRAWS))]
+    return _in_turn(of.action[other])
+
+
+def _in_turn(here: Floats32) -> Choices:
+    """Choices of actions (n, k, K) at each row's state, and at its next state those of the next row."""
+    after = np.concatenate([here[1:], here[-1:]])  # an episode's last one is never read
+    share = np.full(here.shape[:2], 1 / here.shape[1], dtype=np.float32)
+    return choices((here, share), (after, share))
 
 
 def own_values(of: Transitions, config: FQEConfig, estimators: Sequence[str] = ESTIMATORS) -> dict[str, OnPolicy]:
-    """Whether each estimator tells the return of the policy that logged; the same for all policies on a log."""
-    logged = as_logged(of)
-    return {
-        name: on_policy(fqe.fit(of, logged, _config(name, config)), of, config.gamma, seed=config.seed)
-        for name in estimators
-    }
+    """Whether each estimator, its penalty included, tells the return of the policy that logged."""
+    found = {}
+    for name in estimators:
+        logged = as_drawn(of, config.seed) if name == "value_cfqe" else as_logged(of)
+        found[name] = on_policy(fqe.fit(of, logged, _config(name, config)), of, config.gamma, seed=config.seed)
+    return found
 
 
 def value(

@@ -8,7 +8,7 @@ from feed_logs import bandit
 
 from headrace.errors import UserError
 from headrace.fuse.bo import static
-from headrace.fuse.value import as_drawn, own_values, support, value
+from headrace.fuse.value import MOST_CHANGE, as_drawn, own_values, support, value
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
 
@@ -60,3 +60,19 @@ def test_the_log_may_as_well_have_done_what_the_same_user_did_elsewhere():
         assert (here[row][:, None] == own).all(axis=2).any(axis=1).all()
     after, _ = as_drawn(of).after(np.arange(599))
     assert np.array_equal(after, here[1:])
+
+
+def test_a_value_tells_its_fits_and_one_that_still_moves_is_refused():
+    of = log()
+    own = own_values(of, QUICK)
+    rested, moving = (
+        value(static(np.array([0.1, 0.0])), of, replace(QUICK, **change), own, ("value_fqe",)).estimates["value_fqe"]
+        for change in ({"ensemble": 5}, {"most_steps": 20, "check_every": 2})
+    )
+    told = rested.diagnostics
+    assert rested.value is not None and told["late_change"] < MOST_CHANGE
+    assert told["fits"] == 5 and 0 < told["fit_spread"] < 0.05
+    assert moving.value is None and "had not come to rest" in str(moving.refused)
+    assert moving.diagnostics["late_change"] > MOST_CHANGE and not moving.diagnostics["converged"]
+    unseen = value(static(np.array([0.1, 0.0])), of, replace(QUICK, most_steps=5), own, ("value_fqe",))
+    assert "had not come to rest" in str(unseen.estimates["value_fqe"].refused)  # looked at once alone

@@ -28,7 +28,7 @@ from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import LogSum, kendall
 from headrace.fuse.methods import METHODS, load
 from headrace.fuse.replay import logged_weights, scores_of
-from headrace.fuse.value import MOST_CHANGE
+from headrace.fuse.value import ESTIMATORS, MOST_CHANGE
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.report import figures
@@ -120,7 +120,9 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
     lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | {' | '.join(seen)} | | |")
     lines += ["", *_ranks(held), "", *_fits(held), ""]
-    reasons = sorted({f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"]})
+    reasons = sorted(
+        {f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"] and r["metric"] in ESTIMATORS}
+    )
     lines += ["Refused:", "", *[f"- {reason}" for reason in reasons], ""] if reasons else []
     lines.append(
         f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "

@@ -100,7 +100,8 @@ class Rewards:
     def total(self) -> Floats:
         """(N,) once all days have passed."""
         came = np.stack([came for came, _ in self.world.returned])
-        return self._sums + self.weights.get("returned", 0.0) * (self._discounts * came).sum(axis=0)
+        later: Floats = self.weights.get("returned", 0.0) * (self._discounts * came).sum(axis=0)
+        return self._sums + later
 
 
 class Served:

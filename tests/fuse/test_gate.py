@@ -12,7 +12,7 @@ from headrace.fuse.value import MOST_CHANGE, as_drawn, own_values, support, valu
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
 
-QUICK = FQEConfig(hidden=(16,), ensemble=2, most_steps=1_000, check_every=100, learning_rate=5e-3, average=None,
+QUICK = FQEConfig(hidden=(16,), ensemble=2, most_steps=1_000, check_every=100, learning_rate=5e-3, average=0.99,
                   gamma=0.9, progress=False)  # fmt: skip
 
 

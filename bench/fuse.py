@@ -28,6 +28,7 @@ from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import LogSum, kendall
 from headrace.fuse.methods import METHODS, load
 from headrace.fuse.replay import logged_weights, scores_of
+from headrace.fuse.value import ESTIMATORS, MOST_CHANGE
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.report import figures
@@ -36,7 +37,7 @@ from headrace.simulate.feed_log import simulate_feed
 TABLES, PICTURES = Path("docs/tables"), Path("docs/pictures")
 UPDATES = 5_000
 CHANGES = {"updates": UPDATES, "samples": 5, "passes": 3, "trials": 30, "generations": 5, "members": 12, "views": 4}
-SIZES = Sizes(fqe_steps=3_000, users=1_500, days=3)
+SIZES = Sizes(users=1_500, days=3)
 ORDER = (
     "bo",
     "es",
@@ -95,9 +96,9 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     whole = aggregate(found) if seeds > 1 else found
     held = {(r["method"], r["metric"], r["against"]): r for r in whole}
     lines = [
-        "| method | conservative value | FQE | far from the log "
+        "| method | conservative value | FQE | true reward | far from the log "
         "| dwell time | over BO | gap closed | positive rate over BO |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for method in ORDER:
         if (method, "dwell_time", None) not in held:
@@ -110,43 +111,68 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
         far = held[method, "far_from_log", None]["value"]
         lines.append(
             f"| {method} | {cell('value_cfqe', '.1f')} | {cell('value_fqe', '.1f')} | "
+            f"{cell('reward_per_session', '.1f')} | "
             f"{'' if far is None else format(far, '.0%')} | {cell('dwell_time', '.1f')} | "
             f"{cell('dwell_time_gain', '+.1%')} | {cell('dwell_time_gap_closed', '.0%')} | "
             f"{cell('positive_interaction_rate_gain', '+.1%')} |"
         )
     seen = [_figure(held[REFERENCE, f"dwell_time{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
-    lines.append(f"| {REFERENCE}, which sees the latent state | | | | {' | '.join(seen)} | | |")
-    truth = {m: held[m, "dwell_time", None]["value"] for m in ORDER if (m, "dwell_time", None) in held}
-    lines += ["", *_ranks(held, truth), ""]
-    reasons = sorted({f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"]})
+    true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
+    lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | {' | '.join(seen)} | | |")
+    lines += ["", *_ranks(held), "", *_fits(held), ""]
+    reasons = sorted(
+        {f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"] and r["metric"] in ESTIMATORS}
+    )
     lines += ["Refused:", "", *[f"- {reason}" for reason in reasons], ""] if reasons else []
     lines.append(
         f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "
         f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {UPDATES:,} updates; intervals over "
-        f"{'seeds' if seeds > 1 else 'users'}. Values a session in the reward's unit, dwell time in s a user and day."
+        f"{'seeds' if seeds > 1 else 'users'}. Values and true reward a session in the reward's unit, discounted, "
+        f"dwell time in s a user and day. Values are means of {SIZES.fqe_fits} fits of at most {SIZES.fqe_steps:,} "
+        "updates; spread: their standard deviation; last fifth: how far their mean still moved over the last fifth of "
+        f"the updates, as a share of the size of the logged returns (more than {MOST_CHANGE:.0%} is refused)."
     )
     _write(f"fuse-{name}", lines, command, found)
 
 
-def _ranks(held: dict[Any, Any], truth: dict[str, float]) -> list[str]:
-    """How the estimators rank the methods, beside the truth: refused ones last, and the admitted alone."""
+def _ranks(held: dict[Any, Any]) -> list[str]:
+    """How the estimators rank the methods, beside two truths: refused ones last, and the admitted alone."""
     told = []
     for metric in ("value_cfqe", "value_fqe"):
-        values = {m: held[m, metric, None]["value"] for m in truth if (m, metric, None) in held}
+        values = {m: held[m, metric, None]["value"] for m in ORDER if (m, metric, None) in held}
         admitted = {m: v for m, v in values.items() if v is not None}
         if not admitted:
             told.append(f"{metric}: none of {len(values)} methods is admitted, so it ranks none.")
             continue
         last = min(admitted.values()) - 1.0
-        all_of = spearmanr([truth[m] for m in values], [last if v is None else v for v in values.values()]).statistic
-        some = "too few to rank"
-        if len(admitted) > 2:
-            some = format(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic, ".2f")
-        told.append(
-            f"{metric}: Spearman {all_of:.2f} with the true dwell time (refused last, {len(values)} methods), "
-            f"among the {len(admitted)} admitted {some}."
-        )
+        for figure, name in (("reward_per_session", "reward a session"), ("dwell_time", "dwell time")):
+            truth = {m: held[m, figure, None]["value"] for m in values}
+            every = spearmanr(list(truth.values()), [last if v is None else v for v in values.values()]).statistic
+            some = "too few to rank"
+            if len(admitted) > 2:
+                some = format(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic, ".2f")
+            told.append(
+                f"{metric}: Spearman {every:.2f} with the true {name} (refused last, {len(values)} methods), "
+                f"among the {len(admitted)} admitted {some}."
+            )
     return told
+
+
+def _fits(held: dict[Any, Any]) -> list[str]:
+    """How far the estimates are from the truth, and how their fits went."""
+    lines = [
+        "| method | conservative less true | spread | last fifth | FQE less true | spread | last fifth |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for method in ORDER:
+        if (method, "value_cfqe", None) not in held:
+            continue
+        cells = []
+        for metric in ("value_cfqe", "value_fqe"):
+            for of, form in (("bias", "+.1f"), ("fit_spread", ".1f"), ("late_change", ".1%")):
+                cells.append(_figure(held[method, f"{metric}_{of}", None], form, of == "bias"))
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return lines
 
 
 def training(of: Table, name: str) -> None:

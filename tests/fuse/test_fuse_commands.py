@@ -244,6 +244,19 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_pa
         fusions["bcq"]["reward_weights"] == fusions["unified"]["reward_weights"] == fusions["bcq-re"]["reward_weights"]
     )
     assert fusions["bcq-dwell"]["reward_weights"] == {"dwell_s": 1.0} != fusions["bcq"]["reward_weights"]
+    for metric in ("value_fqe_fit_spread", "value_cfqe_late_change"):
+        of_fits = [r for r in records if r["metric"] == metric]
+        assert len(of_fits) == 5 and all(r["value"] > 0 and r["n"] == 5 for r in of_fits)  # by default five fits
+    figure = {(r["method"], r["metric"]): r for r in records if r["against"] is None}
+    for method in ("bo", "bcq", "unified", "long-horizon"):  # the truth in the estimates' unit
+        true = figure[method, "reward_per_session"]
+        assert true["low"] <= true["value"] <= true["high"]
+    for method in ("bo", "bcq", "unified"):
+        estimated, bias = (figure[method, f"value_fqe{what}"] for what in ("", "_bias"))
+        assert (bias["value"] is None) == (estimated["value"] is None)
+        if bias["value"] is not None:
+            away = estimated["value"] - figure[method, "reward_per_session"]["value"]
+            assert bias["low"] < bias["value"] == pytest.approx(away) and bias["value"] < bias["high"]
     first = (tmp_path / "a" / "results.json").read_bytes()
     cell = tmp_path / "a" / "cells" / "bcq-0" / "manifest.json"
     made = cell.stat().st_mtime_ns

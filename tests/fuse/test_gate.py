@@ -1,16 +1,18 @@
 """The gate of a fusion policy's value: what the log never did is refused, what it did is told."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from feed_logs import bandit
 
 from headrace.errors import UserError
 from headrace.fuse.bo import static
-from headrace.fuse.value import own_values, support, value
+from headrace.fuse.value import MOST_CHANGE, as_drawn, own_values, support, value
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
 
-QUICK = FQEConfig(hidden=(16,), ensemble=2, most_steps=1_000, check_every=100, learning_rate=5e-3, average=None,
+QUICK = FQEConfig(hidden=(16,), ensemble=2, most_steps=1_000, check_every=100, learning_rate=5e-3, average=0.99,
                   gamma=0.9, progress=False)  # fmt: skip
 
 
@@ -38,3 +40,39 @@ def test_a_policy_within_the_log_is_valued_and_one_beyond_it_is_refused():
 def test_distances_need_a_log():
     with pytest.raises(UserError, match="at least 2 logged decisions"):
         support(np.zeros((3, 2), np.float32), np.zeros((1, 2), np.float32))
+
+
+def test_the_conservative_estimators_own_check_has_its_penalty():
+    """Weights that hang on the state: what users did elsewhere the log never did here, so a heavy penalty shows."""
+    of, side = log(), np.where(np.arange(600) % 2, 1.0, -1.0).astype(np.float32)[:, None]
+    of = replace(of, state=side, action=of.action / 4 + 0.2 * side, group=np.arange(600) // 6, groups=100)
+    heavy = own_values(of, replace(QUICK, alpha=1.0))
+    assert heavy["value_fqe"].covers and not heavy["value_cfqe"].covers
+    assert heavy["value_cfqe"].estimated < heavy["value_fqe"].estimated - 0.1
+
+
+def test_the_log_may_as_well_have_done_what_the_same_user_did_elsewhere():
+    of = replace(log(), group=np.random.default_rng(1).integers(50, size=600), groups=50)
+    here, share = as_drawn(of).here(np.arange(600))
+    assert np.allclose(share.sum(axis=1), 1.0)
+    for row in range(600):
+        own = of.action[of.group == of.group[row]]
+        assert (here[row][:, None] == own).all(axis=2).any(axis=1).all()
+    after, _ = as_drawn(of).after(np.arange(599))
+    assert np.array_equal(after, here[1:])
+
+
+def test_a_value_tells_its_fits_and_one_that_still_moves_is_refused():
+    of = log()
+    own = own_values(of, QUICK)
+    rested, moving = (
+        value(static(np.array([0.1, 0.0])), of, replace(QUICK, **change), own, ("value_fqe",)).estimates["value_fqe"]
+        for change in ({"ensemble": 5}, {"most_steps": 20, "check_every": 2})
+    )
+    told = rested.diagnostics
+    assert rested.value is not None and told["late_change"] < MOST_CHANGE
+    assert told["fits"] == 5 and 0 < told["fit_spread"] < 0.05
+    assert moving.value is None and "had not come to rest" in str(moving.refused)
+    assert moving.diagnostics["late_change"] > MOST_CHANGE and not moving.diagnostics["converged"]
+    unseen = value(static(np.array([0.1, 0.0])), of, replace(QUICK, most_steps=5), own, ("value_fqe",))
+    assert "had not come to rest" in str(unseen.estimates["value_fqe"].refused)  # looked at once alone

@@ -78,6 +78,32 @@ class FeedMemory:
             self._steps = [step for step in self._steps if step[0] >= self._days]
 
 
+class Rewards:
+    """What each user's sessions brought of a reward, discounted from their starts: what off-policy values estimate."""
+
+    def __init__(self, world: FeedWorld, weights: dict[str, float], gamma: float):
+        """`weights`: of the log's gains."""
+        self.world, self.weights, self.gamma = world, weights, gamma
+        self._sums = np.zeros(len(world.users))
+        self._discounts = np.zeros((world.days, len(world.users)))  # a day's, for what is known at its end
+
+    def record(self, requests: Requests, outcomes: FeedOutcomes) -> None:
+        brought = step_columns(self.world, requests.context, outcomes)
+        rows, day = requests.context["row"], requests.context["day"]
+        discount = self.gamma ** requests.context["request"].astype(np.float64)
+        self._discounts[day, rows] += discount
+        for name, weight in self.weights.items():
+            if name != "returned":
+                self._sums[rows] += weight * discount * brought[name]
+
+    @property
+    def total(self) -> Floats:
+        """(N,) once all days have passed."""
+        came = np.stack([came for came, _ in self.world.returned])
+        later: Floats = self.weights.get("returned", 0.0) * (self._discounts * came).sum(axis=0)
+        return self._sums + later
+
+
 class Served:
     """A fusion policy as a feed policy of any world, exploring or not. `policy` may be exchanged between days."""
 
@@ -144,16 +170,20 @@ def together(
     seed: int,
     space: Actions,
     state: State | None = None,
+    reward: dict[str, float] | None = None,
+    gamma: float = 1.0,
 ) -> list[FeedValue]:
     """What each policy is worth to the same users with the same luck, all in one world; `state` None: none is read.
 
-    Far quicker than a world each, and equal to it: a user's course does not depend on who else is there.
+    With `reward`, weights of gains, its discounted sums over sessions are told, too: figure `reward_per_session`. Far
+    quicker than a world each, and equal to it: a user's course does not depend on who else is there.
     """
     if space.form == "simplex":
         raise UserError("actions on a simplex weigh oriented scores, the world's own fusion does not; use box or unit")
     world = FeedWorld(scenario, np.tile(users, len(policies)), seed, days)
     member = np.repeat(np.arange(len(policies)), len(users))
     memory = None if state is None else FeedMemory(world, state.steps)
+    rewards = None if reward is None else Rewards(world, reward, gamma)
 
     def act(requests: Requests) -> Floats:
         rows = requests.context["row"]
@@ -169,7 +199,10 @@ def together(
     for step in rollout(world, act):
         if memory is not None:
             memory.record(step.requests, step.outcomes)
-    parts = {name: total.reshape(len(policies), -1) for name, total in world.totals.items()}
+        if rewards is not None:
+            rewards.record(step.requests, step.outcomes)
+    totals = world.totals if rewards is None else world.totals | {"reward": rewards.total}
+    parts = {name: total.reshape(len(policies), -1) for name, total in totals.items()}
     return [
         FeedValue(str(m), days, {name: total[m] for name, total in parts.items()}, seed) for m in range(len(policies))
     ]

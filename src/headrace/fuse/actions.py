@@ -4,6 +4,8 @@
     unit      weights of norm 1: scaling them by c > 0 leaves a log-sum's ranking as it is, so one axis is idle
     simplex   weights of 0 or more that add up to 1, over scores oriented first: more is better in all of them
 
+Whatever a network or a draw gives, critics and the ranking see the point of the space that it stands for (`point`).
+
 n rows, K scores.
 """
 
@@ -11,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from headrace.errors import UserError, unknown
 from headrace.journeys.seams import Floats
@@ -76,6 +80,25 @@ class Actions:
                 "policy over oriented scores, use box or unit"
             )
         return np.asarray(2 * w - 1)
+
+
+def point(action: Tensor, form: Form) -> Tensor:
+    """(..., K) any numbers -> the scaled action of the weights that they stand for; gradients pass, a point stays.
+
+    It is `scaled` of `weights`: clipped to [-1, 1]^K, and scaled to a norm or a sum of 1.
+
+    >>> point(torch.tensor([3.0, -4.0]), "unit")
+    tensor([ 0.7071, -0.7071])
+    """
+    a = action.clamp(-1.0, 1.0)
+    if form == "box":
+        return a
+    if form == "unit":
+        size = torch.linalg.vector_norm(a, dim=-1, keepdim=True)
+        return torch.where(size > LEAST, a / size.clamp(min=LEAST), a.shape[-1] ** -0.5)
+    shares = (a + 1) / 2
+    whole = shares.sum(dim=-1, keepdim=True)
+    return 2 * torch.where(whole > LEAST, shares / whole.clamp(min=LEAST), 1 / a.shape[-1]) - 1
 
 
 def _over(values: Floats, size: Floats, even: float) -> Floats:

@@ -56,10 +56,10 @@ class BCQLearner(Learner):
         self.fixed = torch.randn(c.samples, latent, generator=torch.Generator().manual_seed(c.seed))  # of the policy
 
     def candidates(self, state: Tensor, shift: Any, z: Tensor) -> Tensor:
-        """(B, S), latents (B, k, Z) -> (B, k, K) perturbed actions."""
-        action = self.vae.decode(state, z)
-        out: Tensor = (action + shift(state, action)).clamp(-1.0, 1.0)
-        return out
+        """(B, S), latents (B, k, Z) or (B, Z) -> (B, k, K) or (B, K) perturbed actions."""
+        with torch.no_grad():  # the VAE learns from the log alone
+            action = self.point(self.vae.decode(state, z))
+        return self.point(action + shift(state, action))
 
     def target(self, batch: Batch) -> Tensor:
         """(B,) y of (7)."""
@@ -74,8 +74,7 @@ class BCQLearner(Learner):
         vae = updates.vae_loss(decoded, batch.action, mean, log_sd, self.config.kl_weight)
         self.optimisers["vae"].minimise(vae)
         critic, q = self.fit_critics(batch, self.target(batch))
-        action = self.vae.decode(batch.state, torch.randn(len(batch.reward), self.vae.latent)).detach()
-        moved = (action + self.shift(batch.state, action)).clamp(-1.0, 1.0)
+        moved = self.candidates(batch.state, self.shift, torch.randn(len(batch.reward), self.vae.latent))
         actor = -self.q(batch.state, moved[:, None])[0].mean()
         self.optimisers["shift"].minimise(actor)
         self.follow((self.shift_target, self.shift))

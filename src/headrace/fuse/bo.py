@@ -2,8 +2,9 @@
 
     alpha_next = argmax  mu(alpha) + kappa sigma(alpha)     over random points and steps from the best one so far
 
-The weights that are used in the end have the highest posterior mean among those that were tried: the luckiest
-measurement is not the best one.
+The first point is the middle of the box, where the evolution strategy (es.py) starts, too: neither search is told what
+the log did. The weights that are used in the end have the highest posterior mean among those that were tried: the
+luckiest measurement is not the best one.
 
 K weights.
 """
@@ -32,7 +33,7 @@ from headrace.learn.run import Run
 class BOConfig(FuseConfig):
     """The search's own choices."""
 
-    first: int = 12  # random points before the process is trusted
+    first: int = 12  # the middle and random points, before the process is trusted
     trials: int = 36  # in all
     kappa: float = 2.0  # standard deviations above the mean
     proposals: int = 2_000  # points among which the bound is maximised
@@ -51,14 +52,11 @@ def static(action: Floats) -> Act:
     return of
 
 
-def search(
-    objective: Objective, size: int, config: BOConfig, start: Floats | None = None
-) -> tuple[Floats, Floats, Floats]:
+def search(objective: Objective, size: int, config: BOConfig) -> tuple[Floats, Floats, Floats]:
     """The chosen scaled action (K,), the points tried (n, K) and what they were worth (n,)."""
     rng = np.random.default_rng([config.seed, 2])
     points = rng.uniform(-1, 1, (min(config.first, config.trials), size))
-    if start is not None:
-        points[0] = start
+    points[0] = 0.0
     values = objective([static(p) for p in points])
     while len(points) < config.trials:
         process = _process(points, values, config.seed)

@@ -5,8 +5,9 @@ users explore around them (mixed), and the same users, as if for the first time,
 them (for unified); every method learns on the sessions of its log that began before the last 10 % of the mixed log's,
 for one reward, and all are valued on those 10 %; then all policies meet the same fresh users with the same luck, as
 does the long-horizon reference, which sees the latent state: how much of the way to it from the static weights each
-method closes. Each method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again, so that
-methods and seeds can be added.
+method closes. The truth is told in the unit of the estimates, too: the common reward of a session, discounted. Each
+method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again, so that methods and seeds can
+be added.
 """
 
 import json
@@ -22,7 +23,7 @@ from headrace.errors import UserError, unknown
 from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Record, Source, aggregate, record
 from headrace.fuse import bo
-from headrace.fuse.acting import Fixed, WorldObjective, together, world_box
+from headrace.fuse.acting import Fixed, Rewards, WorldObjective, together, world_box
 from headrace.fuse.affinity import reward_weights
 from headrace.fuse.exploration import Exploration, Kind, balanced
 from headrace.fuse.method import Prepared, prepare
@@ -47,7 +48,7 @@ from headrace.simulate.feed_value import FeedValue
 from headrace.simulate.scenario import Scenario
 
 FRACTIONS = (0.9, 0.0, 0.1)  # of sessions in time: policies learn on the first, estimators on the last
-FIGURES = ("dwell_time", "positive_interaction_rate")
+FIGURES = ("dwell_time", "positive_interaction_rate", "reward_per_session")
 REFERENCE = "long-horizon"
 EVALUATION, SEARCH = 500_000, 1_000_000  # first numbers of the users that policies are valued, and searched, on
 Tell = Callable[[str], None]
@@ -63,9 +64,9 @@ class Sizes:
     days: int = 4
     search_users: int = 300  # of each measurement of a search
     search_days: int = 3
-    fqe_steps: int = 1_000
+    fqe_steps: int = 10_000  # updates of an estimate at most; it ends where it has come to rest
     fqe_hidden: int = 32
-    fqe_ensemble: int = 2
+    fqe_fits: int = 5  # of which an estimate is the mean
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -104,7 +105,8 @@ class Table:
         base = self.base(seed, tell)
         tell(f"seed {seed}: a log of {COMMON} exploration")
         common, common_log, common_parts, config = self.log(COMMON, seed, base)
-        told: dict[str, Any] = {"methods": list(self.methods), "on": valued_on(common, common_log, common_parts)}
+        on = valued_on(common, common_log, common_parts) | {"sizes": asdict(self.sizes)}
+        told: dict[str, Any] = {"methods": list(self.methods), "on": on}
         done = self.out / f"seed-{seed}.json"
         if done.is_file():
             held = json.loads(done.read_text(encoding="utf-8"))
@@ -132,11 +134,19 @@ class Table:
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
             values = together(
-                self.scenario, list(acts.values()), users, self.sizes.days, seed, ready.actions, ready.state
+                self.scenario,
+                list(acts.values()),
+                users,
+                self.sizes.days,
+                seed,
+                ready.actions,
+                ready.state,
+                common.weights,
+                config.gamma,
             )
             truths |= dict(zip(acts, values, strict=True))
         tell(f"seed {seed}: the reference that sees the latent state")
-        records = self.records(seed, truths, worths, self.reference(seed))
+        records = self.records(seed, truths, worths, self.reference(seed, common.weights, config.gamma))
         durable.replace_text(done, json.dumps(told | {"records": records}))
         return records
 
@@ -175,8 +185,9 @@ class Table:
             rows = balanced(log, rows, exploration.is_random(log.users), seed)
         fqe = FQEConfig(
             hidden=(s.fqe_hidden,),
-            ensemble=s.fqe_ensemble,
+            ensemble=s.fqe_fits,
             most_steps=s.fqe_steps,
+            check_every=min(250, max(1, s.fqe_steps // 20)),
             gamma=self.config("bcq", seed).gamma,
             seed=seed,
             progress=False,
@@ -244,7 +255,7 @@ class Table:
         held = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
         return held, own_values(held, config)
 
-    def reference(self, seed: int) -> FeedValue:
+    def reference(self, seed: int, reward: dict[str, float], gamma: float) -> FeedValue:
         """What the long-horizon policy is worth to the users that all meet; searched once, unless it comes with the
         world."""
         file = self.out / f"{REFERENCE}.json"
@@ -258,9 +269,10 @@ class Table:
         act = feed_references.latent(np.array(json.loads(file.read_text(encoding="utf-8"))))
         users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
         world = FeedWorld(self.scenario, users, seed, self.sizes.days)
-        for _ in rollout(world, act(world)):
-            pass
-        return FeedValue(REFERENCE, self.sizes.days, world.totals, seed)
+        rewards = Rewards(world, reward, gamma)
+        for step in rollout(world, act(world)):
+            rewards.record(step.requests, step.outcomes)
+        return FeedValue(REFERENCE, self.sizes.days, world.totals | {"reward": rewards.total}, seed)
 
     def records(
         self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth], reference: FeedValue
@@ -283,7 +295,11 @@ class Table:
                 closed = truth.gap_closed(truths["bo"], reference, "dwell_time")
                 found.append(_told(source, name, "dwell_time_gap_closed", closed))
         for name, worth in worths.items():
-            found += [_told(source, name, metric, e) for metric, e in worth.estimates.items()]
+            for metric, e in worth.estimates.items():
+                found.append(_told(source, name, metric, e))
+                found.append(_told(source, name, f"{metric}_bias", _bias(e, truths[name]["reward_per_session"])))
+                for diagnostic in ("fit_spread", "late_change"):
+                    found.append(_diagnosed(source, name, metric, diagnostic, e))
             for metric, figure_of in (("far_from_log", worth.far), ("action_size", worth.edge)):
                 found.append(record(source, name, metric, Interval(figure_of, None, None), 1))
         return found
@@ -307,6 +323,24 @@ def _rewarded(log: Journeys, ready: Prepared, config: Any) -> Prepared:
 
 def _told(source: Source, name: str, metric: str, e: Estimate, against: str | None = None) -> Record:
     return record(source, name, metric, Interval(e.value, e.low, e.high, e.refused), e.n, against)
+
+
+def _bias(e: Estimate, truth: Estimate) -> Estimate:
+    """An estimate less the true reward a session; the two come from different users, so their errors add."""
+    if e.value is None or truth.value is None:
+        return replace(e, value=None, low=None, high=None, refused=e.refused or truth.refused)
+    low, high, least, most = (float(edge or 0.0) for edge in (e.low, e.high, truth.low, truth.high))
+    away = e.value - truth.value
+    below = np.hypot(e.value - low, most - truth.value)
+    above = np.hypot(high - e.value, truth.value - least)
+    return Estimate(away, float(away - below), float(away + above), e.n)
+
+
+def _diagnosed(source: Source, name: str, metric: str, diagnostic: str, e: Estimate) -> Record:
+    """What an estimate's diagnostics say of its fits, whether the estimate is admitted or not."""
+    figure = float(e.diagnostics[diagnostic])
+    known = Interval(figure, None, None) if np.isfinite(figure) else Interval(None, None, None, "not finite")
+    return record(source, name, f"{metric}_{diagnostic}", known, e.diagnostics["fits"])
 
 
 def compare(table: Table, seeds: int, tell: Tell) -> list[Record]:

@@ -4,6 +4,9 @@
     Q   argmin  alpha (E_s log sum_a exp Q_j - E_D Q_j) + 1/2 E_D (y - Q_j)^2    the sum by importance sampling
     pi  argmin  E [ entropy log pi(a|s) - min_j Q_j(s, a) ],  a = tanh(mean + sd e)
 
+On a sphere or a simplex the draws and their densities are those of the numbers in [-1, 1]^K, and critics see the points
+that these stand for: the sum runs over [-1, 1]^K in every form.
+
 B rows, k sampled actions of each kind (uniform, pi at s, pi at s').
 """
 
@@ -41,14 +44,14 @@ class CQLLearner(Learner):
         self.actor = self.add("actor", mlp(self.states, self.config.hidden, 2 * self.size), self.config.actor_rate)
 
     def sample(self, state: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """(B, S) -> actions (B, k, K) and their log densities (B, k)."""
+        """(B, S) -> actions (B, k, K) and log densities (B, k), before they are made points."""
         mean, log_sd = self.actor(state)[:, None].expand(-1, k, -1).chunk(2, dim=-1)
         log_sd = log_sd.clamp(*LOG_SD)
         e = torch.randn_like(mean)
         u = mean + log_sd.exp() * e
         bell = -0.5 * e.square() - log_sd - 0.5 * math.log(2 * math.pi)
         bend = 2 * (math.log(2) - u - F.softplus(-2 * u))  # log (1 - tanh(u)^2)
-        return torch.tanh(u), (bell - bend).sum(-1)
+        return self.point(torch.tanh(u)), (bell - bend).sum(-1)
 
     def step(self, batch: Batch) -> dict[str, float]:
         c = self.config
@@ -57,7 +60,7 @@ class CQLLearner(Learner):
             after = updates.double_q(self.q(batch.next_state, action, target=True)[..., 0])
         y = updates.td_target(batch.reward, after, batch.terminated, c.gamma)
         with torch.no_grad():
-            uniform = 2 * torch.rand(len(y), c.samples, self.size) - 1
+            uniform = self.point(2 * torch.rand(len(y), c.samples, self.size) - 1)
             here, log_here = self.sample(batch.state, c.samples)
             there, log_there = self.sample(batch.next_state, c.samples)
             density = torch.cat([torch.full((len(y), c.samples), -self.size * math.log(2)), log_here, log_there], dim=1)
@@ -79,4 +82,4 @@ class CQLLearner(Learner):
 
     def act(self, state: Tensor) -> Tensor:
         with torch.no_grad():
-            return torch.tanh(self.actor(state)[:, : self.size])
+            return self.point(torch.tanh(self.actor(state)[:, : self.size]))

@@ -2,8 +2,10 @@
 
     theta ~ N(mu, sd^2 I);   mu += rate * sd * sum_i u_i e_i        u ranks' utilities (Wierstra et al. 2014)
 
-The net is linear in a few fixed random views of the state and a constant, clipped to the box, so that a few dozen
-measurements a generation can move it: P numbers, not thousands.
+mu starts at nought, the middle of the box for everybody, as Bayesian optimisation does (bo.py): at the mean of the
+logged weights, which were explored around what that found, it would go on from where that ended. The net is linear in a
+few fixed random views of the state and a constant, clipped to the box, so that a few dozen measurements a generation
+can move it: P numbers, not thousands.
 
 K weights, V views, P = (V + 1) K parameters, M members.
 """
@@ -62,15 +64,11 @@ def net(parameters: Floats, views: Floats) -> Act:
     return of
 
 
-def search(
-    objective: Objective, views: Floats, size: int, config: ESConfig, start: Floats | None = None
-) -> tuple[Floats, list[float]]:
+def search(objective: Objective, views: Floats, size: int, config: ESConfig) -> tuple[Floats, list[float]]:
     """The parameters (P,) where the distribution ends, and each generation's mean worth."""
     rng = np.random.default_rng([config.seed, 3])
     v = views.shape[1]
     mean = np.zeros((v + 1) * size)
-    if start is not None:
-        mean[-size:] = start
     history = []
     for _ in range(config.generations):
         half = rng.standard_normal((config.members // 2, len(mean)))
@@ -94,8 +92,7 @@ class ES(FuseMethod):
             objective = LogObjective(ready.train, run, c, progress)
         states = ready.states.shape[1]
         views = np.random.default_rng([c.seed, 4]).standard_normal((states, c.views)) / np.sqrt(states)
-        logged = ready.train.action.mean(axis=0)
-        found, history = search(objective, views, ready.actions.size, c, logged)
+        found, history = search(objective, views, ready.actions.size, c)
         run.write_json("search.json", {"history": history})
         weights = {"parameters": torch.from_numpy(found), "views": torch.from_numpy(views)}
         run.write_weights("model.safetensors", weights)

@@ -47,7 +47,7 @@ class IQLLearner(Learner):
             after = self.value(batch.next_state)[:, 0]
         critic, q_batch = self.fit_critics(batch, updates.td_target(batch.reward, after, batch.terminated, c.gamma))
         weight = (c.beta * (q - v.detach())).exp().clamp(max=c.most)
-        actor = (weight[:, None] * (self.actor(batch.state) - batch.action).square()).mean()
+        actor = (weight[:, None] * (self.point(self.actor(batch.state)) - batch.action).square()).mean()
         self.optimisers["actor"].minimise(actor)
         self.follow()
         return {
@@ -59,5 +59,4 @@ class IQLLearner(Learner):
 
     def act(self, state: Tensor) -> Tensor:
         with torch.no_grad():
-            out: Tensor = self.actor(state)
-        return out
+            return self.point(self.actor(state))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from headrace.errors import UserError
-from headrace.fuse.actions import Form
+from headrace.fuse.actions import Form, point
 from headrace.fuse.fusion import Kind
 from headrace.fuse.replay import Batch, Replay
 from headrace.learn import updates
@@ -141,8 +141,12 @@ class Learner(ABC):
         self.optimisers[name] = Optimiser(net, OptimiserConfig(learning_rate=rate, weight_decay=0.0, clip=10.0))
         return net
 
+    def point(self, action: Tensor) -> Tensor:
+        """(..., K) the points of the action space that numbers stand for: all that is perturbed or drawn goes here."""
+        return point(action, self.config.form)
+
     def q(self, state: Tensor, action: Tensor, target: bool = False) -> Tensor:
-        """Both critics: (B, S), (B, k, K) -> (2, B, k)."""
+        """Both critics: (B, S), (B, k, K) points of the action space -> (2, B, k)."""
         critic = self.critic_target if target else self.critic
         out: Tensor = critic(state.expand(2, *state.shape), action.expand(2, *action.shape))
         return out

@@ -17,7 +17,7 @@ from headrace.fuse.actions import Actions
 from headrace.fuse.affinity import Affinity, affinity, reward_weights
 from headrace.fuse.fusion import NEGATIVE, OFFSET, Cells, Fusion, fusion_of
 from headrace.fuse.learner import EPOCH, PRESETS, FuseConfig, Learner, epochs
-from headrace.fuse.policy import Act, FusionPolicy, numpy_act
+from headrace.fuse.policy import Act, FusionPolicy, numpy_act, points_of
 from headrace.fuse.replay import Replay, actions_of, candidates_of, scores_of, transitions
 from headrace.fuse.state import Floats32, State
 from headrace.journeys.seams import Floats, Integers
@@ -202,7 +202,7 @@ class FuseMethod:
         """The fitted policy over histories."""
         if self.state is None or self.actions is None or self.act is None:
             raise UserError(f"{self.name} is not fitted; call fit, or load a run")
-        return FusionPolicy(self.state, self.actions, self.act)
+        return FusionPolicy(self.state, self.actions, points_of(self.act, self.actions.form))
 
     @classmethod
     def load(cls, run: Run) -> "FuseMethod":

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headrace.fuse.actions import Actions
+from headrace.fuse.actions import Actions, Form, point
 from headrace.fuse.state import Floats32, State
 from headrace.journeys.seams import Box, Decisions, Floats, History
 
@@ -30,6 +30,11 @@ def numpy_act(act: Callable[[Tensor], Tensor]) -> Act:
         return torch.cat(parts).numpy().astype(np.float32)
 
     return of
+
+
+def points_of(act: Act, form: Form) -> Act:
+    """The policy with each action as the point of the space that it stands for, which estimators' critics see."""
+    return lambda state: point(torch.from_numpy(act(state)), form).numpy()
 
 
 @dataclass(frozen=True, slots=True)

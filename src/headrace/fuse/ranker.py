@@ -1,19 +1,16 @@
-"""The ranker: predictor + policy + fusion -> the best k candidates of each request.
+"""The ranker: scores that a predictor gave, weighed by a policy and fused -> the best k candidates of each request.
 
-B requests, C candidates, K scores.
+B requests, C candidates, K scores, S state features.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from headrace.errors import UserError
-from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import NEGATIVE, Fusion, oriented, top
 from headrace.fuse.policy import FusionPolicy
-from headrace.journeys.seams import Decisions, Floats, History, Integers, Predictor
+from headrace.fuse.state import Floats32
+from headrace.journeys.seams import Floats, Integers
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,51 +20,16 @@ class Ranker:
     policy: FusionPolicy
     fusion: Fusion
     scores: tuple[str, ...]
-    predictor: Predictor | None = None
     k: int = 10
-    exploration: Exploration | None = None
-    negative: tuple[str, ...] = NEGATIVE
+    negative: tuple[str, ...] = NEGATIVE  # of which less is better
 
-    def rank(
-        self,
-        histories: History,
-        candidates: dict[str, NDArray[Any]],
-        rng: np.random.Generator,
-        users: NDArray[Any] | None = None,
-    ) -> tuple[Integers, Decisions]:
-        """(B, k) candidates, best first (-1 where there are fewer), and the weights with their log density.
+    def rank(self, states: Floats32, scores: Floats) -> tuple[Integers, Floats]:
+        """(B, S), (B, C, K) -> (B, k) candidates, best first (-1 where there are fewer), and the fused scores (B, C).
 
-        `candidates` holds what the predictor reads, (B, C) each, or without one the scores under their own names, NaN
-        where a list is shorter. With exploration `users` are the ids that decide the group.
+        Scores are NaN where a list is shorter than C. On a simplex they are oriented first: more is better in all.
         """
-        scores = self.predictions(histories, candidates)
-        decided = self.policy.act(histories, rng)
-        if self.exploration is not None:
-            if users is None:
-                raise UserError("ranker: exploration needs the users' ids, which decide their group; hand them in")
-            box = self.policy.actions
-            decided = self.exploration.draw(users, decided.action, rng.random(decided.action.shape), box.low, box.high)
-        return top(self.fuse(scores, decided.action), self.k), decided
-
-    def predictions(self, histories: History, candidates: dict[str, NDArray[Any]]) -> Floats:
-        """(B, C, K) in the order of the weights."""
-        if self.predictor is None:
-            missing = [name for name in self.scores if name not in candidates]
-            if missing:
-                raise UserError(f"ranker: no scores of {', '.join(missing)} and no predictor; hand in one of them")
-            return np.stack([np.asarray(candidates[name], dtype=np.float64) for name in self.scores], axis=-1)
-        known = self.predictor.behaviours
-        missing = [name for name in self.scores if name not in known]
-        if missing:
-            raise UserError(
-                f"ranker: the predictor has no {', '.join(missing)} among {', '.join(known)}; "
-                "train one on these behaviours"
-            )
-        order = [known.index(name) for name in self.scores]
-        return np.asarray(self.predictor.predict(histories, candidates))[..., order]
-
-    def fuse(self, scores: Floats, weights: Floats) -> Floats:
-        """(B, C) the fused scores; on a simplex of oriented ones."""
+        weights = self.policy.weights_of(states)
         if self.policy.space.form == "simplex":
             scores = oriented(scores, np.array([name in self.negative for name in self.scores]))
-        return self.fusion(scores, weights)
+        fused = self.fusion(scores, weights)
+        return top(fused, self.k), fused

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from headrace.errors import UserError
-from headrace.fuse.fusion import OFFSET, Fusion, LogSum, oriented, top
+from headrace.fuse.fusion import OFFSET, Fusion, LogSum, oriented
 from headrace.fuse.method import FuseMethod
 from headrace.fuse.ranker import Ranker
 from headrace.journeys.seams import Floats, Integers
@@ -26,18 +26,18 @@ def rank_requests(method: FuseMethod, journeys: Journeys, k: int = 10) -> pl.Dat
     lengths = np.diff(starts)
     policy = method.policy()
     assert method.fusion is not None  # it has a policy
-    ranker = Ranker(policy, method.fusion, names, k=k, negative=method.negative)
+    ranker = Ranker(policy, method.fusion, names, k, method.negative)
     parts = []
     rows = np.flatnonzero(lengths)
     for first in range(0, len(rows), AT_ONCE):
         at = rows[first : first + AT_ONCE]
         flat = ragged_rows(starts[:-1][at], lengths[at])
-        weights = policy.weights_of(policy.state.of_rows(journeys, at))
         flat_scores = [journeys.column(f"item/score/{n}")[flat] for n in names]
         for name, column, offset in zip(names, flat_scores, method.offsets, strict=True):
             _fit_to_fuse(method, journeys, name, column, offset)
-        fused = ranker.fuse(np.stack([_wide(column, lengths[at]) for column in flat_scores], axis=-1), weights)
-        parts.append(_table(journeys, at, fused, flat, lengths[at], k))
+        scores = np.stack([_wide(column, lengths[at]) for column in flat_scores], axis=-1)
+        chosen, fused = ranker.rank(policy.state.of_rows(journeys, at), scores)
+        parts.append(_table(journeys, at, chosen, fused, flat, lengths[at]))
     return pl.concat(parts)
 
 
@@ -79,8 +79,9 @@ def _fit_to_fuse(method: FuseMethod, journeys: Journeys, name: str, column: Arra
         )
 
 
-def _table(journeys: Journeys, at: Integers, fused: Floats, flat: Integers, lengths: Integers, k: int) -> pl.DataFrame:
-    chosen = top(fused, k)  # (B, k)
+def _table(
+    journeys: Journeys, at: Integers, chosen: Integers, fused: Floats, flat: Integers, lengths: Integers
+) -> pl.DataFrame:
     there = chosen >= 0
     taken = np.maximum(chosen, 0)
     columns: dict[str, Any] = {

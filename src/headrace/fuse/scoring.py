@@ -74,7 +74,7 @@ def estimator(updates: int, gamma: float) -> FQEConfig:
     return FQEConfig(
         gamma=gamma,
         hidden=(64,),
-        ensemble=3,
+        ensemble=5,
         most_steps=min(updates, 20_000),
         check_every=min(250, max(1, updates // 8)),
         progress=False,

@@ -37,5 +37,6 @@ class LogObjective:
     @torch.no_grad()
     def __call__(self, policies: Sequence[Act]) -> Floats:
         state = torch.from_numpy(self.state)
-        values = [self.learner.q(state, torch.from_numpy(act(self.state))[:, None]).min(0).values for act in policies]
+        asked = [self.learner.point(torch.from_numpy(act(self.state))) for act in policies]
+        values = [self.learner.q(state, action[:, None]).min(0).values for action in asked]
         return self.learner.replay.scale * np.array([float(v.mean()) for v in values])

@@ -1,6 +1,6 @@
 """TD3: twin delayed deterministic policy gradients (Fujimoto et al. 2018), which nothing keeps near the log.
 
-    a'  = clip(mubar(s') + clip(N(0, noise), +-clip), +-1)
+    a'  = clip(mubar(s') + clip(N(0, noise), +-clip), +-1)                  and back onto a sphere or simplex
     y   = r + gamma (1 - d) min_j Qbar_j(s', a')
     mu  argmax  E Q_1(s, mu(s)),  every `delay` updates
 
@@ -44,12 +44,13 @@ class TD3Learner(Learner):
         c = self.config
         with torch.no_grad():
             noise = (c.noise * torch.randn_like(batch.action)).clamp(-c.clip, c.clip)
-            action = (self.actor_target(batch.next_state) + noise).clamp(self.low, self.high)
+            action = self.point(self.actor_target(batch.next_state)) + noise
+            action = self.point(action.clamp(self.low, self.high))
             q = updates.double_q(self.q(batch.next_state, action[:, None], target=True)[..., 0])
         return updates.td_target(batch.reward, q, batch.terminated, c.gamma)
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        return -self.q(batch.state, self.actor(batch.state)[:, None])[0].mean()
+        return -self.q(batch.state, self.point(self.actor(batch.state))[:, None])[0].mean()
 
     def step(self, batch: Batch) -> dict[str, float]:
         critic, q = self.fit_critics(batch, self.target(batch))
@@ -63,5 +64,4 @@ class TD3Learner(Learner):
 
     def act(self, state: Tensor) -> Tensor:
         with torch.no_grad():
-            out: Tensor = self.actor(state)
-        return out
+            return self.point(self.actor(state))

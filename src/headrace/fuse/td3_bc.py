@@ -25,7 +25,7 @@ class TD3BCLearner(TD3Learner):
     config: TD3BCConfig
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.actor(batch.state)
+        action = self.point(self.actor(batch.state))
         q = self.q(batch.state, action[:, None])[0, :, 0]
         weight = self.config.alpha / q.detach().abs().mean().clamp(min=1e-6)
         out: Tensor = -weight * q.mean() + (action - batch.action).square().mean()

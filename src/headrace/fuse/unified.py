@@ -35,7 +35,7 @@ class UnifiedLearner(TD3Learner):
         self.low, self.high = self.replay.action.amin(0), self.replay.action.amax(0)
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.actor(batch.state)
+        action = self.point(self.actor(batch.state))
         q = self.q(batch.state, action[:, None])[0, :, 0]
         outside = F.relu(action - self.high) + F.relu(self.low - action)  # (B, K), one of the two
         out: Tensor = -q.mean() / q.detach().abs().mean().clamp(min=1e-6)

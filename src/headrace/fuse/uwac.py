@@ -46,7 +46,7 @@ class UWACLearner(TD3Learner):
 
     def fit_critics(self, batch: Batch, target: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
-            action = self.actor_target(batch.next_state)
+            action = self.point(self.actor_target(batch.next_state))
         weight = torch.where(batch.terminated, 1.0, self.certain(batch.next_state, action))
         q = self.q(batch.state, batch.action[:, None])[..., 0]
         loss = updates.weighted_q_loss(q, target, weight)
@@ -54,7 +54,7 @@ class UWACLearner(TD3Learner):
         return loss.detach().mean(), q.detach().mean()
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.actor(batch.state)
+        action = self.point(self.actor(batch.state))
         weight = self.certain(batch.state, action.detach())
         return -(weight * self.q(batch.state, action[:, None])[0, :, 0]).mean()
 

@@ -3,8 +3,10 @@
     value_fqe    plain
     value_cfqe   conservative: Zhang et al. 2022 (9) to (11), corrected (ope/fqe.py)
 
-Three things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a behaviour policy
-whose own estimate misses its own return; and actions that the log never took, told by their distance.
+Four things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a fit that had not
+come to rest; a behaviour policy whose own estimate misses its own return; and actions that the log never took, told by
+their distance. A value is the mean of several fits, each with its own start, batches and draw of the users; how far
+they lie apart, and how far their mean still moved, stand in the diagnostics.
 
 n rows, K weights.
 """
@@ -24,12 +26,14 @@ from headrace.ope import fqe
 from headrace.ope.fitted import OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.intervals import draw, estimate, refuse
-from headrace.ope.transitions import Choices, Transitions, choices
+from headrace.ope.transitions import Choices, Transitions, choices, returns
 
 ESTIMATORS = ("value_fqe", "value_cfqe")
+DRAWS = 4  # actions of the policy that logged, where the conservative estimator values it
 SAMPLE = 2_000  # actions between which distances are taken
 FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
 MOST_FAR = 0.2  # share of a policy's decisions that may be
+MOST_CHANGE = 0.01  # of the size of the logged returns that a value may move over the last fifth of its updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +71,37 @@ def choices_of(act: Act, of: Transitions) -> Choices:
 
 def as_logged(of: Transitions) -> Choices:
     """What the log's own policy did, seen once."""
-    after = np.concatenate([of.action[1:], of.action[-1:]])  # an episode's last one is never read
-    one = np.ones((len(of), 1), dtype=np.float32)
-    return choices((of.action[:, None], one), (after[:, None], one))
+    return _in_turn(of.action[:, None])
+
+
+def as_drawn(of: Transitions, seed: int = 0) -> Choices:
+    """What the log's own policy might as well have done: actions of the same user's other rows, drawn at random.
+
+    They are draws from that policy where a user's weights do not hang on the state, as those explored around one set of
+    weights. At the logged actions themselves the penalty is 0 whatever Q says, and the conservative fit the plain one.
+    """
+    rng = np.random.default_rng([seed, 7])
+    order = np.argsort(of.group, kind="stable")
+    count = np.bincount(of.group, minlength=of.groups)[of.group]  # (n,) rows of the row's user
+    first = np.searchsorted(of.group[order], of.group)
+    other = order[first[:, None] + rng.integers(count[:, None], size=(len(of), DRAWS))]
+    return _in_turn(of.action[other])
+
+
+def _in_turn(here: Floats32) -> Choices:
+    """Choices of actions (n, k, K) at each row's state, and at its next state those of the next row."""
+    after = np.concatenate([here[1:], here[-1:]])  # an episode's last one is never read
+    share = np.full(here.shape[:2], 1 / here.shape[1], dtype=np.float32)
+    return choices((here, share), (after, share))
 
 
 def own_values(of: Transitions, config: FQEConfig, estimators: Sequence[str] = ESTIMATORS) -> dict[str, OnPolicy]:
-    """Whether each estimator tells the return of the policy that logged; the same for all policies on a log."""
-    logged = as_logged(of)
-    return {
-        name: on_policy(fqe.fit(of, logged, _config(name, config)), of, config.gamma, seed=config.seed)
-        for name in estimators
-    }
+    """Whether each estimator, its penalty included, tells the return of the policy that logged."""
+    found = {}
+    for name in estimators:
+        logged = as_drawn(of, config.seed) if name == "value_cfqe" else as_logged(of)
+        found[name] = on_policy(fqe.fit(of, logged, _config(name, config)), of, config.gamma, seed=config.seed)
+    return found
 
 
 def value(
@@ -92,19 +115,35 @@ def value(
     asked = choices_of(act, of)
     actions = act(of.state)
     far, edge = support(actions, of.action, config.seed), float(np.abs(actions).mean())
+    size = float(np.sqrt(np.mean(returns(of, config.gamma) ** 2))) or 1.0
     found: dict[str, Estimate] = {}
     for name in estimators:
         fitted = fqe.fit(of, asked, _config(name, config))
         alarm = fitted.alarm
         if alarm is None and far > MOST_FAR:
             alarm = f"{far:.0%} of its decisions lie where the log has none (at most {MOST_FAR:.0%} pass)"
+        change = abs(fitted.late_change) / size
+        if alarm is None and not change <= MOST_CHANGE:
+            alarm = (
+                f"the fit had not come to rest: over the last fifth of {fitted.steps} updates the value moved by "
+                f"{change:.1%} of the size of the logged returns (at most {MOST_CHANGE:.0%} pass); allow more updates"
+            )
         o = own[name]
         if alarm is None and not o.covers:
             alarm = (
                 f"Q fitted for the policy that logged gives {o.estimated:.4g} a session where the log holds "
                 f"{o.observed:.4g}, the interval of the difference being {o.low:.3g} to {o.high:.3g}"
             )
-        raw: dict[str, Any] = {"far": far, "q_logged": fitted.q_logged, "q_policy": fitted.q_policy}
+        raw: dict[str, Any] = {
+            "far": far,
+            "q_logged": fitted.q_logged,
+            "q_policy": fitted.q_policy,
+            "fits": len(fitted.members),
+            "fit_spread": fitted.spread,
+            "late_change": change,  # a share of the size of the logged returns
+            "updates": fitted.steps,
+            "converged": fitted.converged,  # it ended at rest, not because updates ran out
+        }
         if np.isfinite(fitted.value):
             drawn = draw({"v": fitted.functional()}, of.groups, 1_000, config.seed)["v"]
             made = estimate(drawn, len(of.starts))

@@ -101,6 +101,17 @@ class FittedQ:
         """The ensemble's: standard deviation of its members' values, 0 for one member."""
         return float(self.members.std(ddof=1)) if len(self.members) > 1 else 0.0
 
+    @property
+    def late_change(self) -> float:
+        """How far the members' mean value moved over the last fifth of the updates; 0 for a closed form, NaN where the
+        value was looked at less than twice."""
+        if self.steps == 0:
+            return 0.0
+        if len(self.curve) < 2:
+            return float("nan")
+        values = self.curve.mean(axis=1)
+        return float(values[-1] - np.interp(0.8 * self.steps, self.curve_steps, values))
+
     def functional(self) -> Functional:
         """The value as a function of how often each user was drawn as one that begins an episode.
 

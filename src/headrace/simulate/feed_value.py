@@ -37,6 +37,7 @@ FIGURES = {
     "long_view_rate": ("long_view", "seen"),
     "hate_rate": ("hate", "seen"),
 }
+LEARNT = {"reward_per_session": ("reward", "sessions")}  # of values whose users' discounted rewards are told, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class FeedValue:
 
     policy: str
     days: int
-    per_user: dict[str, Floats]  # (N,) each of TOTALS
+    per_user: dict[str, Floats]  # (N,) each of TOTALS, and "reward" where one was asked for
     seed: int | None = None
 
     @property
@@ -86,9 +87,10 @@ class FeedValue:
 
     def _pulls(self, name: str) -> tuple[float, Floats]:
         """A figure, and how far each user pulls it: the linear part of a ratio of sums, (N,), mean 0."""
-        if name not in FIGURES:
-            raise unknown("figure", name, FIGURES)
-        above, below = FIGURES[name]
+        known = FIGURES | (LEARNT if "reward" in self.per_user else {})
+        if name not in known:
+            raise unknown("figure", name, known)
+        above, below = known[name]
         top = self.per_user[above]
         bottom = self.per_user[below] if below else np.full(len(top), float(self.days))
         if bottom.sum() == 0:

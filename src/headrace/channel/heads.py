@@ -53,7 +53,7 @@ def reward_loss(
     """(14), (19), (21) by the kind of each target, their weighted sum; output (B, T, sizes), label (B, T).
 
     Each is a mean over the labelled steps whose outcome is known. The printed (14) and (20) have 1 - log r^ where the
-    binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised.
+    binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised, and (19) is halved.
     """
     total = output.new_zeros(())
     for target, prediction in zip(heads, torch.split(output, [t.size for t in heads], dim=-1), strict=True):

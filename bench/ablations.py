@@ -1,12 +1,13 @@
 """What each part of MTORL is worth: one part changed at a time, everything else as in the default.
 
     python bench/ablations.py [--data FOLDER] [--samples criteo kuairand] [--seeds 0 1 2 3 4] [--part validation]
-                              [--only NAME ...] [--set key=value ...] [--keep runs/ablations]
+                              [--only NAME ...] [--set key=value ...] [--keep runs/ablations] [--redraw]
 
 Each sample leaves docs/tables/ablations-SAMPLE.{json,md}: log loss of every variant, and its paired difference to the
-default on the same steps (loss of each step averaged over seeds, users resampled). Choices are read from the
-validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run that
-was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
+default on the same steps (loss of each step averaged over seeds, users resampled); and these differences as a chart,
+docs/pictures/ablations-SAMPLE.svg (`--redraw`: from the records that are there, without a fit). Choices are read from
+the validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run
+that was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
 
 In the records `setting` holds what was changed; `against` is the default.
 
@@ -40,6 +41,10 @@ from headrace.journeys.store import Journeys
 from headrace.journeys.views import view
 from headrace.learn.durable import replace_text
 from headrace.learn.provenance import environment
+from headrace.report.figures import differences
+from headrace.report.figures import save as save_figure
+from headrace.report.names import setting_words, target_words
+from headrace.report.names import target as target_of
 from headrace.report.numbers import show
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -87,11 +92,15 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], help="changes of every variant, the default included")
     parser.add_argument("--out", type=Path, default=TABLES)
     parser.add_argument("--keep", type=Path, default=Path("runs/ablations"), help="the folder of what was predicted")
+    parser.add_argument("--redraw", action="store_true", help="the charts alone, from the records in --out")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(["default", *given.only]))
     for sample in given.samples:
-        table(sample, names, given)
+        if given.redraw:
+            draw(sample, json.loads((given.out / f"ablations-{sample}.json").read_text(encoding="utf-8")), given.out)
+        else:
+            table(sample, names, given)
 
 
 def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
@@ -111,6 +120,7 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
             print(f"{sample} {name} seed {seed}: {fit.seconds:.0f} s", file=sys.stderr, flush=True)
         records, lines = compared(journeys, found, Source(journeys.schema.name, "honest", given.part))
     save(records, given.out / f"ablations-{sample}.json")
+    draw(sample, records, given.out)
     seeds = " ".join(map(str, given.seeds))
     options = "" if given.only == list(VARIANTS) else " --only " + " ".join(f"'{name}'" for name in given.only)
     options += f" --set {' '.join(given.set)}" if given.set else ""
@@ -189,6 +199,25 @@ def compared(
                 text += f"<br>{show(difference['value'], 4, True)} [{low}, {high}]"
             cells[name].append(text)
     return records, lines + [f"| {name} | " + " | ".join(cells[name]) + " |" for name in found]
+
+
+def draw(sample: str, records: list[Record], out: Path) -> None:
+    """The differences of the records as a chart beside the tables: pictures/ablations-SAMPLE.svg."""
+    values = []
+    for r in (r for r in records if r["against"] is not None and r["value"] is not None):
+        changed = {key: value for key, value in r["setting"].items() if key != "gain"}
+        name = next((name for name, of in VARIANTS.items() if of == changed), setting_words(changed))
+        title = target_words(target_of(r["metric"]))[0]
+        panel = title + (f" ({r['setting']['gain'].replace('_', ' ')})" if "gain" in r["setting"] else "")
+        values.append({"name": name, "panel": panel, "value": r["value"], "low": r["low"], "high": r["high"]})
+    made = differences(
+        values,
+        f"{sample.capitalize()}: log loss minus the default's",
+        ["paired difference with 95 % interval over users; less is better,", "grey where the interval reaches 0"],
+    )
+    pictures = out.parent / "pictures"
+    pictures.mkdir(exist_ok=True)
+    save_figure(made, pictures / f"ablations-{sample}.svg")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ docs/pictures/ablations-SAMPLE.svg (`--redraw`: from the records that are there,
 the validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run
 that was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
 
+A fit calibrates on validation users. So that no variant is measured on what it was calibrated by, each half of them is
+here calibrated by the other half's steps; early stopping has seen them all, of every variant alike.
+
 In the records `setting` holds what was changed; `against` is the default.
 
 n labelled steps, S seeds.
@@ -29,7 +32,9 @@ import numpy as np
 from made_by import made_by
 from mtorl import SAMPLES, TABLES, compare
 
+from headrace.channel.heads import Calibrator
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
+from headrace.channel.predictions import Predictions
 from headrace.channel.scoring import outcome, wanted
 from headrace.cli.settings import configure
 from headrace.evaluate.metrics import Predicted, losses
@@ -37,8 +42,8 @@ from headrace.evaluate.results import Record, Source, save
 from headrace.evaluate.targets import Given, Target, steps_of
 from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Floats
+from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.views import view
 from headrace.learn.durable import replace_text
 from headrace.learn.provenance import environment
 from headrace.report.figures import differences
@@ -62,6 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no shortcut to the inputs": {"shortcut": False},
     "categories as embeddings alone": {"categories": "embedded"},
     "categories as embeddings and numbers": {"categories": "both"},
+    "other gains and cost weigh as the reward": {"auxiliary_weight": 1.0},
     "not calibrated": {"calibrate": False},
     # the paper's own parts
     "without causal states": {"tcn_layers": 0},
@@ -128,7 +134,9 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
     lines += [
         "",
         f"Log loss; under it the paired difference to the default, 95 % interval over users of the {given.part} part "
-        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. {told} "
+        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. "
+        + ("Each half of these users is calibrated by the other half. " if given.part == "validation" else "")
+        + f"{told} "
         f"{len(given.seeds) * len(names)} fits, {seconds:.0f} s.",
     ]
     (given.out / f"ablations-{sample}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -149,12 +157,16 @@ def kept(path: Path, journeys: Journeys, config: MTORLConfig, given: argparse.Na
         split = journeys.split("honest", 0)
         with tempfile.TemporaryDirectory() as scratch:
             method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
-        predictions = method.predict(journeys, view(journeys, split, given.part, method.length, cut="exact"))
+        test = given.part == "test"
+        answers = [method.predict(journeys, split.parts["test"])] if test else halves(method, journeys, split)
         arrays: dict[str, Any] = {}
         for target in (t for t in wanted(method, journeys) if t.kind(journeys) != "continuous"):
-            known = target.known(journeys, predictions.rows)
-            arrays[f"{target.name}/{target.given}/values"] = outcome(predictions, target, journeys, known)
-            arrays[f"{target.name}/{target.given}/rows"] = predictions.rows[known]
+            known = [target.known(journeys, a.rows) for a in answers]
+            rows = np.concatenate([a.rows[there] for a, there in zip(answers, known, strict=True)])
+            values = [outcome(a, target, journeys, there) for a, there in zip(answers, known, strict=True)]
+            order = np.argsort(rows)  # variants are compared step by step
+            arrays[f"{target.name}/{target.given}/values"] = np.concatenate(values)[order]
+            arrays[f"{target.name}/{target.given}/rows"] = rows[order]
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path.with_suffix(".npz"), **arrays)
         seconds = time.perf_counter() - begun
@@ -166,6 +178,22 @@ def kept(path: Path, journeys: Journeys, config: MTORLConfig, given: argparse.Na
             target = Target(name, cast(Given, conditioning))
             predicted[target] = Predicted(held[key], rows=held[f"{name}/{conditioning}/rows"])
     return Fit(predicted, json.loads(path.with_suffix(".json").read_text())["seconds"])
+
+
+def halves(method: MTORL, journeys: Journeys, split: Split) -> list[Predictions]:
+    """The steps of every other validation user and of the rest, each half calibrated by the other, or not at all."""
+    labels = split.parts["validation"]
+    even = np.unique(journeys.user_of_step[labels], return_inverse=True)[1] % 2 == 0
+    parts = [np.zeros_like(labels), np.zeros_like(labels)]
+    for part, mine in zip(parts, (even, ~even), strict=True):
+        part[labels] = mine
+    answers = []
+    for own, other in (parts, parts[::-1]):
+        method.calibrator = Calibrator()
+        if method.config.calibrate:
+            method.calibrator = method.fit_calibrator(method.predict(journeys, other), journeys)
+        answers.append(method.predict(journeys, own))
+    return answers
 
 
 def compared(

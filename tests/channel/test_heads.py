@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from channel_logs import small_log
+from channel_logs import by_users, small_log
 
-from headrace.channel.heads import Target, reward_loss
+from headrace.channel.heads import ONEHOT, Calibrator, Target, reward_loss, targets
+from headrace.channel.mirec import MIRECConfig
+from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
+from headrace.errors import UserError
 from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch, View
+from headrace.learn.run import Run
 
 CLICK, PLAY, GRADE = Target("click", "binary"), Target("play", "continuous"), Target("grade", "classes", 3)
 CLICKS, LIKELY = (1, 0, 1), (0.8, 0.4, 0.5)
@@ -116,3 +120,58 @@ def test_the_cost_and_the_penalised_reward_are_numbers_of_their_own(three: tuple
     assert float(loss(output, [Target("cost", "continuous")], (batch, transforms))) == pytest.approx(
         float(0.5 * ((0.5 - z) ** 2).mean())
     )
+
+
+TOGETHER = {"label": 10.0, "click": 1.0}  # classes: none, click, label, both
+
+
+def test_gains_that_come_together_are_one_class_of_a_softmax(three: tuple[Batch, Transforms], tmp_path: Path):
+    """(18) and (21), the one-hot: click 1, 0, 1 and label 0, 0, 1 are the classes click, none and both."""
+    columns = {"gain/click": np.array(CLICKS, dtype=np.int8), "gain/label": np.array([0, 0, 1], dtype=np.int8)}
+    journeys = small_log(tmp_path / "j", users=1, steps=3, change=columns)
+    batch = next(View(journeys, np.ones(3, dtype=bool)).batches(1))
+    transforms = Transforms.fit(journeys, np.arange(3), TOGETHER)
+    (head,) = [t for t in targets(transforms, "onehot") if t.kind == "classes" and t.name == ONEHOT]
+    assert head == Target(ONEHOT, "classes", 4)
+    assert [t.name for t in targets(transforms, "onehot")] == ["play", "grade", "cost", ONEHOT]  # none of their own
+    shares = torch.tensor(((0.2, 0.5, 0.2, 0.1), (0.4, 0.3, 0.2, 0.1), (0.1, 0.2, 0.3, 0.4)), dtype=torch.float64)
+    expected = -(math.log(0.5) + math.log(0.4) + math.log(0.4)) / 3
+    assert float(loss(torch.log(shares), [head], (batch, transforms))) == pytest.approx(expected)
+    unknown = dataclasses.replace(batch, gains=batch.gains | {"label": np.array([[0.0, np.nan, 1.0]])})
+    expected = -(math.log(0.5) + math.log(0.4)) / 2
+    assert float(loss(torch.log(shares), [head], (unknown, transforms))) == pytest.approx(expected)
+
+    found = Calibrator().units("reward", torch.log(shares).numpy(), [head], transforms)
+    np.testing.assert_allclose(found["click"], [0.6, 0.4, 0.6])
+    np.testing.assert_allclose(found["label"], [0.3, 0.3, 0.7])
+
+
+def test_a_method_that_learns_the_onehot_reward_foretells_each_gain_by_it(tmp_path: Path):
+    journeys = small_log(tmp_path / "j", users=300)
+    label = np.asarray(journeys.gain("click")) * (np.random.default_rng(1).random(journeys.n_steps) < 0.5)
+    journeys = small_log(tmp_path / "k", users=300, change={"gain/label": label.astype(np.int8)})
+    split = by_users(journeys)
+    config = MTORLConfig(**PRESETS["tiny"] | {"width": 32, "epochs": 15, "batch_size": 16, "average": 0.9})
+    config = dataclasses.replace(config, reward_weights=TOGETHER, reward_target="onehot")
+    method = MTORL(config).fit(journeys, split, tmp_path / "run", progress=False)
+    found = method.predict(journeys, split.parts["test"])
+    shares = found.reward_by_channel[ONEHOT]
+    assert shares.shape == (len(found.rows), 3, 4)
+    np.testing.assert_allclose(shares.sum(axis=-1), 1)
+    np.testing.assert_allclose(found.reward_by_channel["click"], shares[..., 1] + shares[..., 3])
+    np.testing.assert_allclose(found.reward["label"], found.reward[ONEHOT][..., 2:].sum(axis=-1))
+    half = np.asarray(journeys.feature("half"))[journeys.user_of_step[found.rows]]
+    pays, pays_less = (found.reward_by_channel["click"][half == h, 1].mean() for h in (1, 0))
+    assert pays - pays_less > 0.15  # truth .8 and .2
+    assert (found.reward_by_channel["label"] < found.reward_by_channel["click"]).mean() > 0.95  # half of the clicks
+    again = MTORL.load(Run.open(tmp_path / "run")).predict(journeys, split.parts["test"])
+    assert again.reward[ONEHOT].tobytes() == found.reward[ONEHOT].tobytes()
+
+
+def test_a_onehot_reward_of_other_than_a_few_binary_gains_is_refused(tmp_path: Path):
+    journeys = small_log(tmp_path / "j")
+    for weights in (None, {"click": 1.0}, {"click": 1.0, "play": 1.0}):
+        with pytest.raises(UserError, match="expected 2 to 6 binary gains"):
+            MTORL(MTORLConfig(reward_weights=weights, reward_target="onehot")).check(journeys)
+    with pytest.raises(UserError, match="its policy weighs each gain's own output"):
+        MIRECConfig(action_weight=0.0, reward_weights=TOGETHER, reward_target="onehot")

@@ -1,12 +1,16 @@
 """What each part of MTORL is worth: one part changed at a time, everything else as in the default.
 
     python bench/ablations.py [--data FOLDER] [--samples criteo kuairand] [--seeds 0 1 2 3 4] [--part validation]
-                              [--only NAME ...] [--set key=value ...] [--keep runs/ablations]
+                              [--only NAME ...] [--set key=value ...] [--keep runs/ablations] [--redraw]
 
 Each sample leaves docs/tables/ablations-SAMPLE.{json,md}: log loss of every variant, and its paired difference to the
-default on the same steps (loss of each step averaged over seeds, users resampled). Choices are read from the
-validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run that
-was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
+default on the same steps (loss of each step averaged over seeds, users resampled); and these differences as a chart,
+docs/pictures/ablations-SAMPLE.svg (`--redraw`: from the records that are there, without a fit). Choices are read from
+the validation part; `--part test` is for a table that nothing is chosen from. What each fit predicts is kept, so a run
+that was stopped goes on, and further seeds or variants are fitted alone, as long as the commit is the same.
+
+A fit calibrates on validation users. So that no variant is measured on what it was calibrated by, each half of them is
+here calibrated by the other half's steps; early stopping has seen them all, of every variant alike.
 
 In the records `setting` holds what was changed; `against` is the default.
 
@@ -28,7 +32,9 @@ import numpy as np
 from made_by import made_by
 from mtorl import SAMPLES, TABLES, compare
 
+from headrace.channel.heads import Calibrator
 from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
+from headrace.channel.predictions import Predictions
 from headrace.channel.scoring import outcome, wanted
 from headrace.cli.settings import configure
 from headrace.evaluate.metrics import Predicted, losses
@@ -36,10 +42,14 @@ from headrace.evaluate.results import Record, Source, save
 from headrace.evaluate.targets import Given, Target, steps_of
 from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Floats
+from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
-from headrace.journeys.views import view
 from headrace.learn.durable import replace_text
 from headrace.learn.provenance import environment
+from headrace.report.figures import differences
+from headrace.report.figures import save as save_figure
+from headrace.report.names import setting_words, target_words
+from headrace.report.names import target as target_of
 from headrace.report.numbers import show
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -57,6 +67,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no shortcut to the inputs": {"shortcut": False},
     "categories as embeddings alone": {"categories": "embedded"},
     "categories as embeddings and numbers": {"categories": "both"},
+    "other gains and cost weigh as the reward": {"auxiliary_weight": 1.0},
     "not calibrated": {"calibrate": False},
     # the paper's own parts
     "without causal states": {"tcn_layers": 0},
@@ -87,11 +98,15 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], help="changes of every variant, the default included")
     parser.add_argument("--out", type=Path, default=TABLES)
     parser.add_argument("--keep", type=Path, default=Path("runs/ablations"), help="the folder of what was predicted")
+    parser.add_argument("--redraw", action="store_true", help="the charts alone, from the records in --out")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     names = list(dict.fromkeys(["default", *given.only]))
     for sample in given.samples:
-        table(sample, names, given)
+        if given.redraw:
+            draw(sample, json.loads((given.out / f"ablations-{sample}.json").read_text(encoding="utf-8")), given.out)
+        else:
+            table(sample, names, given)
 
 
 def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
@@ -111,6 +126,7 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
             print(f"{sample} {name} seed {seed}: {fit.seconds:.0f} s", file=sys.stderr, flush=True)
         records, lines = compared(journeys, found, Source(journeys.schema.name, "honest", given.part))
     save(records, given.out / f"ablations-{sample}.json")
+    draw(sample, records, given.out)
     seeds = " ".join(map(str, given.seeds))
     options = "" if given.only == list(VARIANTS) else " --only " + " ".join(f"'{name}'" for name in given.only)
     options += f" --set {' '.join(given.set)}" if given.set else ""
@@ -118,7 +134,9 @@ def table(sample: str, names: list[str], given: argparse.Namespace) -> None:
     lines += [
         "",
         f"Log loss; under it the paired difference to the default, 95 % interval over users of the {given.part} part "
-        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. {told} "
+        f"of `honest`, split 0, each step's loss averaged over seeds {seeds}. "
+        + ("Each half of these users is calibrated by the other half. " if given.part == "validation" else "")
+        + f"{told} "
         f"{len(given.seeds) * len(names)} fits, {seconds:.0f} s.",
     ]
     (given.out / f"ablations-{sample}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -139,12 +157,16 @@ def kept(path: Path, journeys: Journeys, config: MTORLConfig, given: argparse.Na
         split = journeys.split("honest", 0)
         with tempfile.TemporaryDirectory() as scratch:
             method = MTORL(config).fit(journeys, split, Path(scratch) / "run", progress=False)
-        predictions = method.predict(journeys, view(journeys, split, given.part, method.length, cut="exact"))
+        test = given.part == "test"
+        answers = [method.predict(journeys, split.parts["test"])] if test else halves(method, journeys, split)
         arrays: dict[str, Any] = {}
         for target in (t for t in wanted(method, journeys) if t.kind(journeys) != "continuous"):
-            known = target.known(journeys, predictions.rows)
-            arrays[f"{target.name}/{target.given}/values"] = outcome(predictions, target, journeys, known)
-            arrays[f"{target.name}/{target.given}/rows"] = predictions.rows[known]
+            known = [target.known(journeys, a.rows) for a in answers]
+            rows = np.concatenate([a.rows[there] for a, there in zip(answers, known, strict=True)])
+            values = [outcome(a, target, journeys, there) for a, there in zip(answers, known, strict=True)]
+            order = np.argsort(rows)  # variants are compared step by step
+            arrays[f"{target.name}/{target.given}/values"] = np.concatenate(values)[order]
+            arrays[f"{target.name}/{target.given}/rows"] = rows[order]
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez(path.with_suffix(".npz"), **arrays)
         seconds = time.perf_counter() - begun
@@ -156,6 +178,22 @@ def kept(path: Path, journeys: Journeys, config: MTORLConfig, given: argparse.Na
             target = Target(name, cast(Given, conditioning))
             predicted[target] = Predicted(held[key], rows=held[f"{name}/{conditioning}/rows"])
     return Fit(predicted, json.loads(path.with_suffix(".json").read_text())["seconds"])
+
+
+def halves(method: MTORL, journeys: Journeys, split: Split) -> list[Predictions]:
+    """The steps of every other validation user and of the rest, each half calibrated by the other, or not at all."""
+    labels = split.parts["validation"]
+    even = np.unique(journeys.user_of_step[labels], return_inverse=True)[1] % 2 == 0
+    parts = [np.zeros_like(labels), np.zeros_like(labels)]
+    for part, mine in zip(parts, (even, ~even), strict=True):
+        part[labels] = mine
+    answers = []
+    for own, other in (parts, parts[::-1]):
+        method.calibrator = Calibrator()
+        if method.config.calibrate:
+            method.calibrator = method.fit_calibrator(method.predict(journeys, other), journeys)
+        answers.append(method.predict(journeys, own))
+    return answers
 
 
 def compared(
@@ -189,6 +227,25 @@ def compared(
                 text += f"<br>{show(difference['value'], 4, True)} [{low}, {high}]"
             cells[name].append(text)
     return records, lines + [f"| {name} | " + " | ".join(cells[name]) + " |" for name in found]
+
+
+def draw(sample: str, records: list[Record], out: Path) -> None:
+    """The differences of the records as a chart beside the tables: pictures/ablations-SAMPLE.svg."""
+    values = []
+    for r in (r for r in records if r["against"] is not None and r["value"] is not None):
+        changed = {key: value for key, value in r["setting"].items() if key != "gain"}
+        name = next((name for name, of in VARIANTS.items() if of == changed), setting_words(changed))
+        title = target_words(target_of(r["metric"]))[0]
+        panel = title + (f" ({r['setting']['gain'].replace('_', ' ')})" if "gain" in r["setting"] else "")
+        values.append({"name": name, "panel": panel, "value": r["value"], "low": r["low"], "high": r["high"]})
+    made = differences(
+        values,
+        f"{sample.capitalize()}: log loss minus the default's",
+        ["paired difference with 95 % interval over users; less is better,", "grey where the interval reaches 0"],
+    )
+    pictures = out.parent / "pictures"
+    pictures.mkdir(exist_ok=True)
+    save_figure(made, pictures / f"ablations-{sample}.svg")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from channel_logs import columns_of, small_log
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +18,9 @@ from headrace.journeys.onward import PAST, onward, rehearsing
 from headrace.journeys.scales import BLANK, FIRST, UNKNOWN, Vocabulary
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys, JourneysWriter
-from headrace.journeys.views import known_for_training, view
+from headrace.journeys.views import View, known_for_training, view
 from headrace.learn.run import Run
+from headrace.nn.embed import Piecewise
 from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
 
@@ -137,6 +139,35 @@ def test_a_new_id_is_told_from_the_unknown_one_once_it_was_learnt(
     assert run.read_json("stream.json")["share"] > 0
     rows = next(w for name, w in weights.items() if name.startswith("inputs.tables.1"))
     assert not rows[-1].equal(rows[UNKNOWN])
+
+
+def test_by_default_a_new_id_is_a_number_beyond_those_seen_and_no_vocabulary_grows(
+    logs: tuple[Journeys, Journeys], tmp_path: Path
+):
+    """Ids that a log stores as numbers are read as numbers: 7, which is new, as more than 3, in the bin of 3."""
+    first = first_run(logs[0], tmp_path / "first", categories=MTORLConfig().categories)
+    method, run, _ = gone_on(first, logs[1], tmp_path / "run", forget=9.0)
+    assert run.read_json("stream.json")["share"] > 0
+    assert run.read_json("stream.json")["new_ids"] == {}
+    assert run.read_json("transforms.json") == first.read_json("transforms.json")  # so old ids are read as they were
+    old, new = first.read_weights("model.safetensors"), run.read_weights("model.safetensors")
+    assert {name: w.shape for name, w in old.items()} == {name: w.shape for name, w in new.items()}
+
+    transforms, whole = method.transforms, logs[1]
+    assert transforms is not None and transforms.vocabularies == {}
+    everything = np.ones(whole.n_steps, dtype=bool)
+    batch = next(View(whole, everything, None, transforms.statistics).batches(USERS))
+    topic, numbers = batch.context["topic"][batch.label], transforms.encode_context(batch).numbers[batch.label]
+    bins = Piecewise(transforms.context_knots)
+    binned = bins(torch.from_numpy(numbers)).numpy()[:, : bins.width_of(1)]  # the topic stands first
+    value = {int(t): numbers[topic == t][0, 0] for t in np.unique(topic)}
+    place = {int(t): tuple(binned[topic == t][0]) for t in np.unique(topic)}
+    assert all((numbers[topic == t][:, 0] == value[t]).all() for t in value)
+    assert value[0] < value[1] < value[2] < value[3] < value[7]
+    assert place[3] == place[7] == (1.0,) * bins.width_of(1)
+    assert len({place[t] for t in (0, 1, 2, 3)}) == 4
+    found = method.predict(whole, everything)
+    assert np.isfinite(found.action).all() and np.isfinite(found.reward_in_context["click"]).all()
 
 
 @pytest.mark.parametrize("rate", [1e-3, 0.02, 0.1])

@@ -215,20 +215,6 @@ def test_it_overfits_eight_journeys(tmp_path):
     assert ((found.reward_in_context["click"] > 0.5) == np.asarray(journeys.gain("click"))[found.rows]).mean() > 0.95
 
 
-def test_shuffled_labels_teach_nothing(tmp_path):
-    rng = np.random.default_rng(3)
-    users, steps = 300, 8
-    n = users * steps
-    noise = {"channel": rng.integers(0, 3, n).astype(np.int16), "gain/click": (rng.random(n) < 0.3).astype(np.int8)}
-    journeys = toy(tmp_path / "j", users=users, change=noise)
-    split = everything(journeys)
-    method = MTORL(dataclasses.replace(TINY, epochs=6, width=16)).fit(journeys, split, tmp_path / "run", progress=False)
-    found = method.predict(journeys, split.parts["test"])
-    channel = np.asarray(journeys.channel)[found.rows].astype(int)
-    loss = -np.log(found.action[np.arange(len(channel)), channel]).mean()
-    assert abs(loss - np.log(3)) < 0.03
-
-
 def test_reward_by_channel_finds_the_channel_that_pays(tmp_path):
     journeys = toy(tmp_path / "j", users=1200)
     split = everything(journeys)

@@ -11,7 +11,6 @@ from torch import nn
 
 from headrace.channel.bc import PRESETS, BCConfig, Network
 from headrace.channel.fitting import tensors
-from headrace.channel.heads import reward_loss
 from headrace.channel.supervised import Learner
 from headrace.errors import UserError
 from headrace.journeys.transforms import Transforms
@@ -37,6 +36,23 @@ def batch(learner) -> Batch:
     return next(learner.train.batches(16))
 
 
+def by_hand(output: torch.Tensor, batch: Batch, transforms: Transforms, weights: dict[str, float]) -> float:
+    """The reward's loss over the labelled steps of a batch; outputs of click, play, grade (3), label and cost."""
+    z = output.detach().numpy()[batch.label].astype(float)  # (n, 7)
+    p = 1 / (1 + np.exp(-z))
+    share = np.exp(z[:, 2:5]) / np.exp(z[:, 2:5]).sum(axis=1, keepdims=True)
+    of = {name: values[batch.label] for name, values in batch.gains.items()} | {"cost": batch.cost[batch.label]}
+    std = {name: (of[name] - transforms.scales[name].mean) / transforms.scales[name].std for name in ("play", "cost")}
+    losses = {
+        "click": -np.where(of["click"] == 1, np.log(p[:, 0]), np.log(1 - p[:, 0])),
+        "play": (z[:, 1] - std["play"]) ** 2 / 2,
+        "grade": -np.log(share[np.arange(len(z)), of["grade"].astype(int)]),
+        "label": -np.where(of["label"] == 1, np.log(p[:, 5]), np.log(1 - p[:, 5])),
+        "cost": (z[:, 6] - std["cost"]) ** 2 / 2,
+    }
+    return float(sum(weights[name] * of_each.mean() for name, of_each in losses.items()))
+
+
 def test_the_loss_is_a_mean_over_labelled_steps(learner, batch):
     """Cross-entropy of the logged channel, and the mean of the reward's loss in three conditionings: step by step."""
     network = learner.network
@@ -46,7 +62,9 @@ def test_the_loss_is_a_mean_over_labelled_steps(learner, batch):
     assert not label[:, :3].any() and label[:, 3:].all()
     policy = F.cross_entropy(network.action(state)[:, 3:].flatten(0, 1), channel[:, 3:].flatten())
     outputs = (network.reward(state), network.reward(state, channel), network.reward(state, channel, context))
-    rewards = [reward_loss(o, network.targets, batch, label, learner.transforms, learner.weights) for o in outputs]
+    assert [t.name for t in network.targets] == ["click", "play", "grade", "label", "cost"]
+    assert learner.weights == {"click": 1.0} | dict.fromkeys(("play", "grade", "label", "cost"), 0.1)
+    rewards = [by_hand(o, batch, learner.transforms, learner.weights) for o in outputs]
     for weight in (1.0, 0.25, 0.0):
         learner.config = dataclasses.replace(CONFIG, action_weight=weight)
         found = learner.losses(batch)

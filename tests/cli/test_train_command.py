@@ -108,3 +108,14 @@ def test_a_raw_log_keeps_its_journeys_beside_the_run(tmp_path: Path, told: Told)
     table = pl.read_csv(tmp_path / "next.csv")
     assert set(table["user"]) == {f"u,{number}" for number in range(80)}
     assert table["expected_cost"].sum() == 0
+
+
+def test_the_kinds_of_reward_are_changes_of_the_config():
+    from headrace.cli.fitting import reward_changes
+    from headrace.journeys.readers.samples import KUAIRAND
+
+    both = "reward_weights=is_click:1,long_view:1"
+    assert reward_changes("multi", KUAIRAND) == [both]
+    assert reward_changes("onehot", KUAIRAND) == [both, "reward_target=onehot"]
+    assert reward_changes("play_time_ms", KUAIRAND) == ["reward_weights=play_time_ms:1"]
+    assert reward_changes("is_click:1,long_view:10", KUAIRAND) == ["reward_weights=is_click:1,long_view:10"]

@@ -204,3 +204,15 @@ def test_the_space_of_the_method_is_read_back_from_a_file(tmp_path: Path):
     assert space_of("mtorl", MTORLConfig(preference="free"), frozenset()) == own
     write_preset(tmp_path / "best.toml", {"length": None, "reward_weights": {"click": 1.0}, "seed": 3})
     assert tomllib.loads((tmp_path / "best.toml").read_text()) == {"length": "none", "reward_weights": {"click": 1.0}}
+
+
+def test_the_space_file_of_table_4_holds_what_our_own_space_does_not_add():
+    from headrace.channel.mtorl import PRESETS, SPACE, MTORLConfig
+    from headrace.cli.spaces import read_space
+    from headrace.learn.space import propose
+
+    table = read_space(Path(__file__).resolve().parents[2] / "examples" / "mtorl-table4.toml", "mtorl", MTORLConfig)
+    assert table == {name: SPACE[name] for name in table} | {"length": (5, 10, 15, 20, 25, 30, 35, 40)}
+    assert SPACE.keys() - table.keys() == {"preference_weight", "reward_weight"}
+    MTORLConfig(**(PRESETS["paper"] | propose(table, [], 0)))
+    assert MTORLConfig().weight_decay not in table["weight_decay"]  # docs/tuning.md says so

@@ -71,3 +71,16 @@ def test_journeys_with_many_channels_and_long_tails_stay_readable() -> None:
     assert "longer than 98 steps are not drawn" in texts[0]
     assert "the 20 most used of 80 channels" in texts[1]
     assert ">item 25<" not in texts[1]
+
+
+def test_differences_keep_their_order_and_say_which_way_the_interval_lies() -> None:
+    found = [("worse", 0.2, 0.1, 0.3), ("better", -0.2, -0.3, -0.1), ("alike", 0.0, -0.1, 0.1)]
+    values = [{"name": n, "panel": p, "value": v, "low": lo, "high": hi} for p in "ab" for n, v, lo, hi in found]
+    made = figures.differences(values, "Log loss", "minus the default's")
+    kinds = {v["name"]: v["kind"] for rows in made.to_dict()["datasets"].values() for v in rows}
+    assert kinds == {"worse": "higher", "better": "lower", "alike": "not told apart"}
+    text = figures.svg(made)
+    places = [text.index(f">{name}<") for name, *_ in found]
+    assert places == sorted(places)
+    for part in ("Log loss", "a", "b", "lower", "higher", "not told apart"):
+        assert f">{part}<" in text

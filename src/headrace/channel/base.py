@@ -37,6 +37,8 @@ from headrace.learn.optimise import choose_device
 from headrace.learn.run import Run
 from headrace.learn.space import Space
 
+MOST_TOGETHER = 6  # gains of a one-hot reward: 64 combinations
+
 
 class NetworkMethod(ABC, Generic[C, N]):
     """fit on a split's training steps; then predict, or give a policy."""
@@ -107,8 +109,14 @@ class NetworkMethod(ABC, Generic[C, N]):
             raise UserError(
                 f"{journeys.path}: schema {schema.name} names no channel, which {self.name} learns to choose"
             )
-        for gain in self.config.reward_weights or {}:
-            schema.gain(gain)
+        kinds = {gain: schema.gain(gain).kind for gain in self.config.reward_weights or {}}
+        if self.config.reward_target == "onehot" and not (
+            2 <= len(kinds) <= MOST_TOGETHER and set(kinds.values()) == {"binary"}
+        ):
+            raise UserError(
+                f"{self.name} config: reward_target = onehot with reward_weights = {', '.join(kinds) or 'none'}, "
+                f"expected 2 to {MOST_TOGETHER} binary gains; name them, such as  --reward click:1,sale:10"
+            )
         return None
 
     def settings(self) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Network(nn.Module):
         super().__init__()
         D, H, M = config.width, config.unit, len(transforms.channels)  # width, unit, channels
         self.groups, self.channels = groups(transforms), M
-        self.targets = targets(transforms, config.reward_target == "penalised")
+        self.targets = targets(transforms, config.reward_target)
         self.encoder, self.co_train = encoder, config.co_train
         if encoder is not None:
             encoder.requires_grad_(config.co_train)

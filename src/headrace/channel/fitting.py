@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headrace.channel.heads import Target
+from headrace.channel.heads import ONEHOT, RewardTarget, Target
 from headrace.errors import UserError
 from headrace.journeys.seams import Floats, Integers
 from headrace.journeys.statistics import gain_values
@@ -39,7 +39,7 @@ class FitConfig:
     min_count: int = 2  # a category seen less often in training is unknown
     dropout: float = 0.2
     reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
-    reward_target: Literal["gain", "penalised"] = "gain"  # predict gains and cost, or also the penalised reward (3)
+    reward_target: RewardTarget = "gain"  # predict gains and cost; also the penalised reward (3); or the one-hot (18)
     penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
     auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost
     calibrate: bool = True  # temperature and slopes fitted on validation steps
@@ -179,7 +179,7 @@ def rewards_of(steps: View, transforms: Transforms) -> tuple[Integers, Floats, F
 
 def reward_shares(targets: Iterable[Target], transforms: Transforms, config: FitConfig) -> dict[str, float]:
     """How much the loss of each target counts: the reward's own wholly, the others by `auxiliary_weight`."""
-    main = {"penalised", *transforms.reward_weights}
+    main = {"penalised", ONEHOT, *transforms.reward_weights}
     return {t.name: 1.0 if t.name in main else config.auxiliary_weight for t in targets}
 
 

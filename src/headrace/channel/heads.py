@@ -3,6 +3,7 @@
 B journeys, T steps, M channels, n labelled steps.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -21,25 +22,45 @@ from headrace.journeys.transforms import Transforms
 from headrace.journeys.views import Batch
 
 CONDITIONS = ("reward", "reward_by_channel", "reward_in_context")  # what each may see: nothing more, channel, context
+ONEHOT = "onehot"  # the target whose classes are the combinations of the reward's gains
+RewardTarget = Literal["gain", "penalised", "onehot"]
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One output of a reward decoder: a gain, the cost, or the penalised reward."""
+    """One output of a reward decoder: a gain, the cost, the penalised reward, or the one-hot of the reward's gains."""
 
     name: str
     kind: Literal["binary", "continuous", "classes"]
     size: int = 1  # outputs: the number of classes, else 1
 
 
-def targets(transforms: Transforms, penalised: bool = False) -> list[Target]:
-    """Each gain in its own unit, the cost, and the penalised reward (3) if asked for."""
-    found = [Target(g.name, g.kind, transforms.classes.get(g.name, 1)) for g in transforms.schema.gains]
+def targets(transforms: Transforms, reward: RewardTarget = "gain") -> list[Target]:
+    """Each gain in its own unit, the cost, and the penalised reward (3) if asked for.
+
+    `onehot`: the gains of the reward have one softmax together, (18) and (21), and no outputs of their own.
+    """
+    together = sorted(transforms.reward_weights) if reward == "onehot" else []
+    gains = [g for g in transforms.schema.gains if g.name not in together]
+    found = [Target(g.name, g.kind, transforms.classes.get(g.name, 1)) for g in gains]
     if transforms.schema.cost is not None:
         found.append(Target("cost", "continuous"))
-    if penalised and transforms.reward_weights:
+    if reward == "penalised" and transforms.reward_weights:
         found.append(Target("penalised", "continuous"))
+    if together:
+        found.append(Target(ONEHOT, "classes", 2 ** len(together)))
     return found
+
+
+def combination(gains: Mapping[str, NDArray[Any]], names: Iterable[str]) -> Floats:
+    """The class of the one-hot reward (18): which of these binary gains came, NaN where one is not known.
+
+    Gains may come together, so the classes are their combinations; bit k is the k-th name in alphabetical order.
+
+    >>> combination({"like": np.array([0, 1, 0, 1]), "click": np.array([0, 0, 1, 1])}, ["like", "click"]).tolist()
+    [0.0, 2.0, 1.0, 3.0]
+    """
+    return np.asarray(sum(2**k * np.asarray(gains[g], dtype=np.float64) for k, g in enumerate(sorted(names))))
 
 
 def reward_loss(
@@ -53,7 +74,7 @@ def reward_loss(
     """(14), (19), (21) by the kind of each target, their weighted sum; output (B, T, sizes), label (B, T).
 
     Each is a mean over the labelled steps whose outcome is known. The printed (14) and (20) have 1 - log r^ where the
-    binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised.
+    binary cross-entropy has log(1 - r^); the latter is meant. Continuous targets are standardised, and (19) is halved.
     """
     total = output.new_zeros(())
     for target, prediction in zip(heads, torch.split(output, [t.size for t in heads], dim=-1), strict=True):
@@ -75,6 +96,8 @@ def reward_loss(
 def _truth(target: Target, batch: Batch, transforms: Transforms) -> Floats:
     if target.name == "penalised":
         return transforms.reward(batch.gains, batch.cost)
+    if target.name == ONEHOT:
+        return combination(batch.gains, transforms.reward_weights)
     raw = batch.cost if target.name == "cost" and batch.cost is not None else batch.gains[target.name]
     if target.kind != "continuous":
         return raw
@@ -86,7 +109,8 @@ def _truth(target: Target, batch: Batch, transforms: Transforms) -> Floats:
 class Calibrator:
     """What was fitted on validation steps: a temperature of the channel's logits, a line for each gain and the cost.
 
-    The line of a binary gain is in log-odds, that of a number in standard deviations.
+    The line of a binary gain is in log-odds, that of a number in standard deviations; that of the one-hot reward has
+    its temperature as slope.
     """
 
     temperature: float = 1.0
@@ -98,6 +122,15 @@ class Calibrator:
         channel = np.asarray(journeys.channel)[raw.rows].astype(np.int64)
         temperature = fit_temperature(np.log(np.maximum(raw.action, 1e-12)), channel)
         lines = {}
+        if any(t.name == ONEHOT for t in heads):
+            gains = {g: np.asarray(journeys.gain(g))[raw.rows] for g in transforms.reward_weights}
+            class_ = combination(gains, gains)
+            there = ~np.isnan(class_)
+            for condition in CONDITIONS:
+                p = getattr(raw, condition)[ONEHOT]
+                p = p[np.arange(len(p)), channel] if condition == "reward_by_channel" else p
+                logits = np.log(np.maximum(p[there], 1e-12))
+                lines[f"{condition}/{ONEHOT}"] = Line(fit_temperature(logits, class_[there].astype(np.int64)))
         for target in (t for t in heads if t.kind != "classes" and t.name != "penalised"):
             name = "cost" if target.name == "cost" else f"gain/{target.name}"
             labels = np.asarray(journeys.column(name))[raw.rows].astype(np.float64)
@@ -120,7 +153,10 @@ class Calibrator:
     def units(
         self, condition: str, output: NDArray[Any], heads: list[Target], transforms: Transforms
     ) -> dict[str, Floats]:
-        """Decoder outputs (..., sizes) as probabilities, class shares, or values in the log's own unit, by target."""
+        """Decoder outputs (..., sizes) as probabilities, class shares, or values in the log's own unit, by target.
+
+        Of the one-hot reward also each gain's probability: the shares of the combinations that it is part of.
+        """
         found: dict[str, Floats] = {}
         parts = np.split(output.astype(np.float64), np.cumsum([t.size for t in heads])[:-1], axis=-1)
         for target, raw in zip(heads, parts, strict=True):
@@ -128,7 +164,9 @@ class Calibrator:
             if target.kind == "binary":
                 found[target.name] = expit(line(raw[..., 0]))
             elif target.kind == "classes":
-                found[target.name] = softmax(raw, axis=-1)
+                found[target.name] = shares = softmax(line(raw), axis=-1)
+                for k, name in enumerate(sorted(transforms.reward_weights) if target.name == ONEHOT else ()):
+                    found[name] = shares[..., np.arange(target.size) >> k & 1 == 1].sum(axis=-1)
             elif target.name == "penalised":
                 found[target.name] = raw[..., 0]
             else:

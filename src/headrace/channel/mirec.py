@@ -78,6 +78,11 @@ class MIRECConfig(SupervisedConfig):
                 f"mirec config: action_weight = {self.action_weight}, expected 0: its policy follows from predicted "
                 "gains, which an imitation would bend; for an imitation train  bc"
             )
+        if self.reward_target == "onehot":
+            raise UserError(
+                "mirec config: reward_target = onehot, expected gain or penalised: its policy weighs each gain's own "
+                "output; change it"
+            )
         shares = self.exposures or {}
         if any(not 0 <= share <= 1 for share in shares.values()) or sum(shares.values()) > 1 + 1e-9:
             told = ", ".join(f"{name}:{share}" for name, share in shares.items())

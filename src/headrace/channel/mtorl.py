@@ -135,7 +135,7 @@ class Network(nn.Module):
     def __init__(self, config: MTORLConfig, transforms: Transforms):
         super().__init__()
         D, M = config.width, len(transforms.channels)  # width, channels
-        self.targets = targets(transforms, config.reward_target == "penalised")
+        self.targets = targets(transforms, config.reward_target)
         self.inputs = Inputs(
             transforms.cardinalities,
             transforms.width,

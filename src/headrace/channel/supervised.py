@@ -230,7 +230,7 @@ def inputs_of(transforms: Transforms, config: SupervisedConfig) -> Inputs:
 
 def targets_of(transforms: Transforms, config: SupervisedConfig) -> list[Target]:
     """What the reward heads predict."""
-    return targets(transforms, config.reward_target == "penalised")
+    return targets(transforms, config.reward_target)
 
 
 class ReadContext(nn.Module):

@@ -54,10 +54,13 @@ def reward_changes(reward: str | None, schema: LogSchema) -> list[str]:
         if schema.cost is None:
             raise UserError(f"--reward penalised: schema {schema.name} has no cost column; choose a gain")
         return ["reward_target=penalised"]
-    if reward == "multi":
+    if reward in ("multi", "onehot"):
         if not known:
-            raise UserError(f"--reward multi: schema {schema.name} has no binary gain that is known in time; name one")
-        return ["reward_weights=" + ",".join(f"{g}:1" for g in known)]
+            raise UserError(
+                f"--reward {reward}: schema {schema.name} has no binary gain that is known in time; name one"
+            )
+        weights = "reward_weights=" + ",".join(f"{g}:1" for g in known)
+        return [weights] if reward == "multi" else [weights, "reward_target=onehot"]
     if ":" in reward:
         return [f"reward_weights={reward}"]
     schema.gain(reward)

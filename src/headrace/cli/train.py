@@ -34,7 +34,7 @@ class Train:
     """Of the split, the weights and the order of batches; with --from of the order and of the past that is drawn."""
     reward: Annotated[str | None, QUIET] = None
     """A gain; gains with weights (click:1,sale:10); penalised (less s times cost); multi, all binary gains alike;
-    default: the first gain known in time."""
+    onehot, their combinations as classes of one softmax; default: the first gain known in time."""
     set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Fields of the method's config, over the preset's."""
     resume: Annotated[bool, QUIET] = False

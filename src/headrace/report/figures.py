@@ -22,6 +22,7 @@ LINES = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00")
 WIDTH = 300
 NARROW = 220  # where names stand on the left and figures on the right
 ROW = 22  # height of one row of a dot chart
+SLIM = 17  # the same where there are dozens
 Values = list[dict[str, Any]]
 NAMES = alt.Axis(grid=False, ticks=False, domain=False, labelPadding=12)
 
@@ -35,11 +36,15 @@ def chart(values: Values, title: str, subtitle: str | list[str] = "") -> alt.Cha
 
 
 def finish(made: Any, height: int = 180, width: int = WIDTH) -> Any:
-    """The one look of all charts."""
+    """The one look of all charts, in this size."""
+    return look(made.properties(width=width, height=height))
+
+
+def look(made: Any) -> Any:
+    """The one look of all charts, for those whose panels have sizes of their own."""
     font = "Arial, Liberation Sans, Helvetica, sans-serif"
     return (
-        made.properties(width=width, height=height)
-        .configure(font=font, background="white")
+        made.configure(font=font, background="white")
         .configure_view(strokeWidth=0)
         .configure_title(
             anchor="start", frame="group", fontSize=14, color=INK, subtitleFontSize=12, subtitleColor="#555", offset=10
@@ -265,3 +270,32 @@ def sweep(records: Sequence[Record], metric: str, setting: str) -> Any:
     whisker = base.transform_filter(known).mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", scale=free), y2="high:Q")
     line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=50, filled=True)).encode(y=value)
     return finish(alt.layer(whisker, line).properties(title=base.title))
+
+
+def differences(values: Values, title: str, subtitle: str | list[str] = "", columns: int = 3) -> Any:
+    """Paired differences with their intervals, a row a `name`, in the order given, and a panel each `panel`.
+
+    `values` hold name, panel, value, low and high. One scale in all panels, so that their widths can be compared; the
+    line at 0 is what was compared with, and where the interval reaches it the row is grey.
+    """
+    kinds = {"lower": BLUE, "higher": ORANGE, "not told apart": GREY}
+    rows = [v | {"kind": "lower" if v["high"] < 0 else "higher" if v["low"] > 0 else "not told apart"} for v in values]
+    axis = alt.Axis(tickCount=4, format="+.3~f", labelExpr="datum.value == 0 ? '0' : datum.label")
+    scale = alt.Scale(zero=True, nice=True)
+    names = list(dict.fromkeys(v["name"] for v in values))
+    room = 7 * max((len(name) for name in names), default=0)  # a page may lack the font that labels were measured in
+    aside = alt.Axis(grid=True, ticks=False, domain=False, labelPadding=8, labelLimit=room, minExtent=room)
+    colour = alt.Color("kind:N", scale=alt.Scale(domain=list(kinds), range=list(kinds.values())))
+    base = alt.Chart().encode(y=alt.Y("name:N", sort=names, title=None, axis=aside), color=colour)
+    zero = alt.Chart().mark_rule(color=INK, strokeWidth=1).encode(x=alt.datum(0, type="quantitative"))
+    whisker = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=None, scale=scale, axis=axis), x2="high:Q")
+    dot = base.mark_point(filled=True, size=45, opacity=1).encode(x="value:Q")
+    panels = list(dict.fromkeys(v["panel"] for v in values))
+    head = alt.Header(title=None, labelFontSize=13, labelColor=INK, labelAnchor="start")
+    made = (
+        alt.layer(zero, whisker, dot, data=alt.InlineData(values=rows))
+        .properties(width=NARROW, height=SLIM * len(names))
+        .facet(facet=alt.Facet("panel:N", sort=panels, header=head), columns=columns)
+        .properties(title=chart([], title, subtitle).title)
+    )
+    return look(made)

@@ -122,3 +122,18 @@ def test_tracking_without_tensorboard_says_what_to_install(tmp_path, monkeypatch
     with pytest.raises(UserError, match=r"pip install 'headrace\[track\]'"):
         Run.create(tmp_path / "run", {}, track=True)
     assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_a_difference_is_told_by_field_and_no_more_than_four_of_them(tmp_path):
+    Run.create(tmp_path / "run", {"method": "m", "config": {str(k): k for k in range(9)}})
+    with pytest.raises(UserError, match=r"config 'config\.0' is 1 and was 0, .*'config\.3' is 4 and was 3, and 5 more"):
+        Run.create(tmp_path / "run", {"method": "m", "config": {str(k): k + 1 for k in range(9)}}, resume=True)
+
+
+def test_a_run_in_which_nothing_was_learnt_is_cleared_away_and_another_is_not(tmp_path):
+    for name in ("empty", "learnt"):
+        run = Run.create(tmp_path / name, {})
+        if name == "learnt":
+            run.checkpoints.mkdir()
+        run.discard()
+    assert [path.name for path in tmp_path.iterdir()] == ["learnt"]

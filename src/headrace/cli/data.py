@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -39,9 +40,8 @@ class Inspect:
             name = Text.assemble(column, (f"\n{kind}", "dim"))
             table.add_row(name, nulls, distinct, Text(example), Text.assemble(role, (f"\n{why}", "dim")))
         out.print(table)
-        out.print(
-            f"{target}: read and correct it, then  headrace data prepare {self.file} --schema {target} --out JOURNEYS"
-        )
+        log, schema = quote(str(self.file)), quote(str(target))
+        out.print(f"{target}: read and correct it, then  headrace data prepare {log} --schema {schema} --out JOURNEYS")
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,11 @@ class Recommend:
             out.print(f"{self.out}: {table.height:,} users, in the order of their best channel's value")
             return
         cost = journeys.schema.cost
+        if cost is not None and method.penalty:
+            out.print(
+                f"users stand in the order of expected gain less {method.penalty:g} x expected cost in {cost.unit}: "
+                "s of the run, changed by  train --set penalty=0"
+            )
         spend = "" if cost is None else f" at an expected cost of {table['expected_cost'].sum():,.4g} {cost.unit}"
         limit = "" if self.budget is None else f" (budget {self.budget:,.10g})"
         out.print(

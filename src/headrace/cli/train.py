@@ -80,6 +80,7 @@ class Train:
         method.check(journeys, split)
         for line in foretold(method, journeys, split):
             out.print(line, soft_wrap=True)
+        there = self.out.exists()
         run = Run.create(
             self.out,
             settings(method.settings(), journeys, split),
@@ -87,7 +88,12 @@ class Train:
             self.track,
             **provenance(journeys, split),
         )
-        method.fit(journeys, split, run)
+        try:
+            method.fit(journeys, split, run)
+        except UserError:
+            if not there:
+                run.discard()
+            raise
         run.write_json("audit.json", [f.to_dict() for f in audited(journeys, split, method.transforms)])
         run.write_json("summary.json", summarise(journeys))
         run.seal()

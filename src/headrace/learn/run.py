@@ -16,6 +16,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -229,13 +230,35 @@ class Run:
     def _write_manifest(self, manifest: dict[str, Any]) -> None:
         self.write_json("manifest.json", manifest)
 
+    def discard(self) -> None:
+        """Clear the folder away where nothing was learnt yet, so that a mistaken call leaves nothing in the way."""
+        if not self.checkpoints.exists():
+            shutil.rmtree(self.path)
+
     def _refuse_difference(self, kind: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
-                raise UserError(
-                    f"{self.path}: cannot resume, {kind} {key!r} is {now.get(key)!r} and was {before.get(key)!r}; "
-                    f"resume with what it was, or choose another --out"
-                )
+        was, is_ = _leaves(before), _leaves(now)
+        differing = [key for key in sorted(was.keys() | is_.keys()) if was.get(key) != is_.get(key)]
+        if differing:
+            told = ", ".join(f"{key!r} is {is_.get(key)!r} and was {was.get(key)!r}" for key in differing[:TOLD])
+            more = f", and {len(differing) - TOLD} more differ" if len(differing) > TOLD else ""
+            raise UserError(
+                f"{self.path}: cannot resume, {kind} {told}{more}; resume with what it was, or choose another --out"
+            )
+
+
+TOLD = 4  # differences that an error names
+
+
+def _leaves(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """
+    >>> _leaves({"a": 1, "b": {"c": 2, "d": {}}})
+    {'a': 1, 'b.c': 2, 'b.d': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = isinstance(value, Mapping) and value
+        found |= _leaves(value, f"{above}{key}.") if inner else {above + key: value}
+    return found
 
 
 _UNBORN = ("manifest.json", ".manifest.json.new", ".config.json.new")  # left by a kill inside `create`

@@ -105,4 +105,4 @@ def _days(values: Values) -> alt.X:
     ends = [float(v["end"] if "end" in v else v["day"]) for v in values]
     last = max(ends, default=1.0)
     scale = alt.Scale(domain=[0, last], nice=False)
-    return alt.X("day:Q", title="day", scale=scale, axis=alt.Axis(grid=False, tickCount=7, format="d"))
+    return alt.X("day:Q", title="day", scale=scale, axis=alt.Axis(grid=False, tickCount=7, tickMinStep=1, format="d"))

@@ -52,3 +52,19 @@ def test_recommendations_weigh_the_gains_of_the_reward(world: Journeys, tmp_path
         np.sort(table["expected_gain"].to_numpy()), np.sort(10.0 * conversions.max(axis=1)), rtol=1e-6
     )
     assert table["expected_gain"].is_sorted(descending=True)
+
+
+def test_a_plain_gain_is_recommended_by_whatever_the_unit_of_cost_and_a_price_is_taken_off_when_asked_for(
+    world: Journeys, tmp_path: Path
+) -> None:
+    method = MTORL(TINY).fit(world, world.split("users", 0), tmp_path / "run", progress=False)
+    assert method.penalty > 0
+    found = method.predict_next(world)
+    gain, cost = found.reward_by_channel[method.reward_gains[0]], np.maximum(found.reward_by_channel["cost"], 0)
+    table = recommend(method, world)
+    np.testing.assert_allclose(table["expected_gain"].to_numpy(), np.sort(gain.max(axis=1))[::-1], rtol=1e-6)
+    priced = recommend(method, world, penalty=3.0)
+    value = (priced["expected_gain"] - 3.0 * priced["expected_cost"]).to_numpy()
+    np.testing.assert_allclose(value, np.sort((gain - 3.0 * cost).max(axis=1))[::-1], rtol=1e-5)
+    with pytest.raises(UserError, match="penalty nan, expected 0 or more"):
+        recommend(method, world, penalty=float("nan"))

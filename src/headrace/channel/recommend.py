@@ -3,7 +3,7 @@
 U users, M channels.
 """
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -39,12 +39,13 @@ def recommend(
     journeys: Journeys,
     budget: float | None = None,
     by: str = "own",
-    progress: Callable[[str], None] | None = None,
+    penalty: float = 0.0,
 ) -> pl.DataFrame:
     """One row a user, best first: user, channel, expected gain and cost, propensity, share of the log's policy, rank.
 
     The gain is the reward's: its gains by their weights (18). `by = "value"` chooses the channel of the largest
-    expected gain less s * cost, or of the largest penalised reward where the run predicts that; `by = "policy"` the
+    expected gain less `penalty` (in the reward's unit, for one of the cost's) times cost, or of the largest penalised
+    reward where the run was taught that; `by = "policy"` the
     most probable one of the method's policy: what the log would choose, of MIREC and IQL what they choose themselves;
     `by = "own"` is the method's own way of these two. Users stand in the order of the value of their channel
     (user-level allocation, section 3.7.2).
@@ -61,15 +62,22 @@ def recommend(
         raise UserError(f"recommend: schema {schema.name} has no cost column, so a budget of {budget} cannot be spent")
     if budget is not None and not budget >= 0:
         raise UserError(f"recommend: budget {budget}, expected 0 or more")
+    if not (penalty >= 0 and math.isfinite(penalty)):
+        raise UserError(f"recommend: penalty {penalty}, expected 0 or more, for each unit of cost")
+    if penalty and schema.cost is None:
+        raise UserError(f"recommend: schema {schema.name} has no cost column; leave penalty {penalty} out")
     found = predict_users(method, journeys, "recommend")
-    value = worth(found, method.reward_weights, method.penalty)
+    priced = "penalised" in found.reward_by_channel or not found.reward_by_channel
+    if penalty and priced:
+        raise UserError(f"recommend: this run's values have its own price of cost in them; leave penalty {penalty} out")
+    value = worth(found, method.reward_weights, penalty)
     by = method.chooses_by if by == "own" else by
     choice = (value if by == "value" else found.action).argmax(axis=1)
     at = np.arange(len(choice))
     columns = {"user": journeys.users, "channel": np.asarray(journeys.channels)[choice]}
     propensity = np.ones(len(choice))  # the choice is deterministic
     if found.reward_by_channel:
-        gain, cost, _ = values_of(found, method.reward_weights, method.penalty)
+        gain, cost, _ = values_of(found, method.reward_weights, penalty)
         columns |= {"expected_gain": gain[at, choice], "expected_cost": cost[at, choice], "propensity": propensity}
         columns |= {"logged_share": found.action[at, choice]}  # how often the log's own policy would choose so
     elif budget is None:

@@ -23,8 +23,11 @@ class Recommend:
     budget: Annotated[float | None, QUIET] = None
     """In the cost's unit: only the users from the top whose expected cost fits it."""
     by: str = "own"
-    """own: as the method chooses; value: the channel of the largest expected gain less s times cost; policy: the most
-    probable one of its policy, which mostly is the log's"""
+    """own: as the method chooses; value: the channel of the largest expected gain less penalty times cost; policy: the
+    most probable one of its policy, which mostly is the log's"""
+    penalty: float = 0.0
+    """What a unit of cost takes off the gain, in the gain's unit, when channels and users are put in order; a run that
+    was taught the penalised reward has its own"""
 
     def execute(self) -> None:
         from rich.table import Table
@@ -42,7 +45,7 @@ class Recommend:
         run = open_run(self.run)
         method = load(run)
         journeys = open_journeys(self.data, own_schema(run))
-        table = recommend(method, journeys, self.budget, self.by)
+        table = recommend(method, journeys, self.budget, self.by, self.penalty)
         save(table, self.out)
         right = {name for name, kind in table.schema.items() if kind.is_numeric() and name != "user"}
         shown = Table(title=f"the first of {table.height:,} users out of {journeys.n_users:,}")
@@ -55,11 +58,8 @@ class Recommend:
             out.print(f"{self.out}: {table.height:,} users, in the order of their best channel's value")
             return
         cost = journeys.schema.cost
-        if cost is not None and method.penalty:
-            out.print(
-                f"users stand in the order of expected gain less {method.penalty:g} x expected cost in {cost.unit}: "
-                "s of the run, changed by  train --set penalty=0"
-            )
+        if cost is not None and self.penalty:
+            out.print(f"in the order of expected gain less {self.penalty:g} times the expected cost in {cost.unit}")
         spend = "" if cost is None else f" at an expected cost of {table['expected_cost'].sum():,.4g} {cost.unit}"
         limit = "" if self.budget is None else f" (budget {self.budget:,.10g})"
         out.print(

@@ -47,6 +47,7 @@ PARTS = (
     ["ope_speed.py", "--out", "docs/tables/ope-speed.md"],
     ["rmtl.py", "kuairand", "--pairs", "ple", "esmm"],
     ["rmtl_tuned.py"],
+    ["rmtl.py", "kuairand", "--share", "0.25", "--seeds", "1", "--preset", "paper", "--name", "paper", *CONTROLLED],
     ["rmtl.py", "kuairand", *CONTROLLED, "--protocol", "honest", "--name", "honest"],
     ["rmtl.py", "kuairand", *CONTROLLED, "--set", "start=fresh", "retrain_epochs=8", "--name", "fresh"],
     ["rmtl.py", "kuairand", *CONTROLLED, "--set", SEVEN, "--name", "tasks"],

@@ -205,6 +205,35 @@ def test_the_logging_policys_estimate_covers_its_return_and_another_policys_does
     assert not on_policy(other, of, GAMMA).covers
 
 
+def test_a_large_miss_is_one_however_wide_its_interval() -> None:
+    log = play(BEHAVIOUR, 1_500, seed=3)
+    of = transitions(log)
+    own = solve(of, would_choose(log, BEHAVIOUR), EXACT)
+    size = np.sqrt(np.mean(on_policy(own, of, GAMMA).observed ** 2))
+    apart = np.where(np.arange(len(of)) % 2, 40.0, -40.0) * size  # whatever it is off by, its interval holds 0
+    near, far = (
+        on_policy(replace(own, v=own.v + apart - apart[of.starts].mean() + by), of, GAMMA) for by in (0.0, size)
+    )
+    assert near.low < 0 < near.high and near.covers
+    assert far.low < 0 < far.high and not far.covers
+
+
+def test_weight_decay_keeps_q_from_learning_a_small_log_by_heart() -> None:
+    """Features that say nothing, few sessions: what Q tells of users it has not seen is to be near the mean reward."""
+    rng = np.random.default_rng(0)
+    n, one = 300, np.ones(300, dtype=np.bool_)
+    noise = rng.standard_normal((n, 60)).astype(np.float32)
+    action = np.zeros((n, 1), dtype=np.float32)
+    of = Transitions(noise, action, 1 + rng.standard_normal(n), 0 * noise, one, ~one, one, np.arange(n), n)
+    own = choices(
+        (action[:, None], one[:, None].astype(np.float32)), (action[:, None], one[:, None].astype(np.float32))
+    )
+    config = replace(QUICK, hidden=(32,), ensemble=2, tolerance=0.0, gamma=0.0, learning_rate=0.01)
+    free, held = (fit(of, own, replace(config, weight_decay=decay)) for decay in (0.0, 3.0))
+    error = [float(np.sqrt(np.mean((found.v - of.reward.mean()) ** 2))) for found in (free, held)]
+    assert error[1] < 0.9 * error[0]
+
+
 def test_sessions_that_were_cut_go_on_where_they_were_cut() -> None:
     log = play(BEHAVIOUR, 3_000, seed=4, cut=2)
     of = transitions(log)
@@ -407,7 +436,9 @@ def test_transitions_that_are_no_whole_episodes_are_refused() -> None:
         )
 
 
-@pytest.mark.parametrize(("field", "value"), [("gamma", 1.1), ("alpha", -1.0), ("folds", 0), ("target_rate", 0.0)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("gamma", 1.1), ("alpha", -1.0), ("folds", 0), ("target_rate", 0.0), ("weight_decay", -1.0)]
+)
 def test_a_config_that_makes_no_sense_is_told(field: str, value: float) -> None:
     with pytest.raises(UserError, match=f"{field} = {value}"):
         replace(FQEConfig(), **{field: value})

@@ -30,7 +30,7 @@ from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import COMMON, LOG_OF, METHODS, VARIANTS, load
 from headrace.fuse.policy import Act
 from headrace.fuse.replay import transitions
-from headrace.fuse.value import Worth, own_values, value
+from headrace.fuse.value import DECAY, Worth, own_values, value
 from headrace.journeys.seams import Estimate, Floats
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
@@ -58,7 +58,7 @@ Tell = Callable[[str], None]
 class Sizes:
     """How much is simulated and fitted."""
 
-    log_users: int = 2_000
+    log_users: int = 10_000
     log_days: int = 5
     users: int = 2_000  # fresh ones, for the truth
     days: int = 4
@@ -186,6 +186,7 @@ class Table:
         fqe = FQEConfig(
             hidden=(s.fqe_hidden,),
             ensemble=s.fqe_fits,
+            weight_decay=DECAY,
             most_steps=s.fqe_steps,
             check_every=min(250, max(1, s.fqe_steps // 20)),
             gamma=self.config("bcq", seed).gamma,

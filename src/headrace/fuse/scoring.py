@@ -13,7 +13,7 @@ from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Evaluation, Source, record
 from headrace.fuse.method import FuseMethod
 from headrace.fuse.replay import lacking, transitions
-from headrace.fuse.value import own_values, value
+from headrace.fuse.value import DECAY, own_values, value
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.ope.fqe import FQEConfig
@@ -75,6 +75,7 @@ def estimator(updates: int, gamma: float) -> FQEConfig:
         gamma=gamma,
         hidden=(64,),
         ensemble=5,
+        weight_decay=DECAY,
         most_steps=min(updates, 20_000),
         check_every=min(250, max(1, updates // 8)),
         progress=False,

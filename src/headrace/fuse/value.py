@@ -33,6 +33,7 @@ DRAWS = 4  # actions of the policy that logged, where the conservative estimator
 SAMPLE = 2_000  # actions between which distances are taken
 FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
 MOST_FAR = 0.2  # share of a policy's decisions that may be
+DECAY = 1.0  # of the networks' weights: with hundreds of state features Q learns a log of few sessions by heart
 MOST_CHANGE = 0.01  # of the size of the logged returns that a value may move over the last fifth of its updates
 
 

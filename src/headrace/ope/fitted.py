@@ -15,6 +15,7 @@ from headrace.ope.transitions import Transitions, returns
 BEYOND = 0.02  # of the reachable range: how far outside it a value may lie before it is an alarm
 GAP = 2.0  # spreads of the logged returns that Q at the policy's actions may lie below Q at the logged ones
 SLACK = 0.05  # of the logged return's size: a difference from it below this is none
+MOST_MISS = 0.1  # of the same: a larger one is a miss, however wide its interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +137,7 @@ class OnPolicy:
     observed: float  # mean logged return; a truncated episode's goes on with the estimate at its end
     low: float  # 95 % interval of estimated - observed, over users
     high: float
-    covers: bool  # the interval, widened by SLACK x the size of the logged returns, holds 0
+    covers: bool  # the interval, widened by SLACK x the size of the returns, holds 0; and no miss of MOST_MISS x that
     n: int  # episodes
 
 
@@ -244,12 +245,13 @@ def on_policy(fitted: FittedQ, of: Transitions, gamma: float, resamples: int = 1
     drawn = draw({"away": ratios([away], fitted.group, fitted.groups)}, fitted.groups, resamples, seed)["away"]
     found = estimate(drawn, int(known.sum()))
     low, high = (float(found.value or 0.0) if edge is None else edge for edge in (found.low, found.high))
-    slack = SLACK * float(np.sqrt(np.mean(observed[known] ** 2)))
+    size = float(np.sqrt(np.mean(observed[known] ** 2)))
+    missed = abs(float(found.value or 0.0)) > MOST_MISS * size
     return OnPolicy(
         estimated=float(estimated[known].mean()),
         observed=float(observed[known].mean()),
         low=low,
         high=high,
-        covers=low - slack <= 0 <= high + slack,
+        covers=low - SLACK * size <= 0 <= high + SLACK * size and not missed,
         n=int(known.sum()),
     )

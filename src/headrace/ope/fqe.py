@@ -45,6 +45,9 @@ class FQEConfig:
     resampled: bool = True  # each member is fitted on users drawn again: their spread is the fit's standard error
     folds: int = 2  # parts of the users, each valued by networks fitted on the others; 1: no cross-fitting
     learning_rate: float = 1e-3
+    weight_decay: float = (
+        0.0  # of the layers' weights (AdamW); where rows are few, what keeps Q from learning them by heart
+    )
     batch: int = 128  # rows of an update
     target_rate: float = 0.01  # share of the way that the target network follows in an update; 1: a copy of the last Q
     average: float | None = 0.999  # decay of the averaged weights that values are read from; None: the last ones
@@ -67,6 +70,8 @@ class FQEConfig:
                 raise UserError(f"fqe config: {name} = {getattr(self, name)}, expected 1 or more; change it")
         if not 0 <= self.gamma <= 1:
             raise UserError(f"fqe config: gamma = {self.gamma}, expected between 0 and 1; change it")
+        if self.weight_decay < 0:
+            raise UserError(f"fqe config: weight_decay = {self.weight_decay}, expected 0 or more; change it")
         if self.alpha < 0:
             raise UserError(
                 f"fqe config: alpha = {self.alpha}, expected 0 or more: a negative one would reward; change it"
@@ -115,7 +120,9 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
     updates.soft_update(target, q_nets, 1.0)
     optimiser = Optimiser(
         q_nets,
-        OptimiserConfig(learning_rate=config.learning_rate, weight_decay=0.0, clip=None, average=config.average),
+        OptimiserConfig(
+            learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=None, average=config.average
+        ),
     )
     rng = np.random.default_rng([config.seed, 1])
     parts = _parts(of, train, config, rng)

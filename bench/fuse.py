@@ -19,7 +19,7 @@ import numpy as np
 from made_by import made_by
 from scipy.stats import spearmanr
 
-from headrace.evaluate.results import aggregate
+from headrace.evaluate.results import Record, aggregate
 from headrace.fuse import bo
 from headrace.fuse.acting import Fixed, together, world_box
 from headrace.fuse.comparing import EVALUATION, REFERENCE, Sizes, Table, world_named
@@ -120,10 +120,8 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
     lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | {' | '.join(seen)} | | |")
     lines += ["", *_ranks(held), "", *_fits(held), ""]
-    reasons = sorted(
-        {f"{r['method']}, {r['metric']}: {r['refused']}" for r in found if r["refused"] and r["metric"] in ESTIMATORS}
-    )
-    lines += ["Refused:", "", *[f"- {reason}" for reason in reasons], ""] if reasons else []
+    reasons = _reasons([r for r in found if r["refused"] and r["metric"] in ESTIMATORS])
+    lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []
     lines.append(
         f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "
         f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {UPDATES:,} updates; intervals over "
@@ -308,6 +306,16 @@ def _figure(r: dict[str, Any], form: str, interval: bool = True) -> str:
     if r["low"] is None or not interval:
         return format(r["value"], form)
     return f"{r['value']:{form}} [{r['low']:{form}}, {r['high']:{form}}]"
+
+
+def _reasons(refused: list[Record]) -> list[str]:
+    """A line for each method and estimator that was refused, in how many seeds, with the first one's words."""
+    told: dict[tuple[str, str], list[str]] = {}
+    for r in refused:
+        told.setdefault((r["method"], r["metric"]), []).append(str(r["refused"]))
+    return [
+        f"- {method}, {metric}, {len(why)} of the seeds: {why[0]}" for (method, metric), why in sorted(told.items())
+    ]
 
 
 def _say(text: str) -> None:

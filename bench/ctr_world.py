@@ -42,6 +42,7 @@ from headrace.simulate.value import totals
 FIGURES = {"ctr": ("clicks", 1.0), "revenue_per_mille": ("revenue", 1000.0), "cost_per_mille": ("cost", 1000.0)}
 FORMATS = {"ctr": ".4f", "revenue_per_mille": ".1f", "cost_per_mille": ".1f"}
 A, B = "din", "din-co-trained"
+PRICE = 0.5  # of a EUR of cost, in clicks
 REFERENCES = ("uniform", "logging", "greedy-click")
 Totals = dict[str, Floats]
 
@@ -90,7 +91,9 @@ def models(scenario: Scenario, users: int, seed: int, scratch: Path) -> tuple[di
     for name, config in configs.items():
         method = DIN(config).fit(journeys, split, scratch / name, progress=False)
         assert method.transforms is not None
-        found[name] = MemoryPolicy(method.value_policy(), config.length or 50, method.transforms.statistics, name=name)
+        found[name] = MemoryPolicy(
+            method.value_policy(PRICE), config.length or 50, method.transforms.statistics, name=name
+        )
         said = method.predict(journeys, split.parts["test"])
         order = np.argsort(said.rows)
         channel = np.asarray(journeys.channel)[rows].astype(np.int64)

@@ -116,9 +116,11 @@ def test_imitation_counts_the_reward_where_the_logged_channel_is_the_most_probab
     assert value == pytest.approx((0.3 + 0.0 + 0.5 * 1.0) / 3)  # a tie of two counts half, an unknown reward not at all
 
 
-def cell_with(folder: Path, setting: Setting, test: Predictions, validation: Predictions, name: str) -> Kept:
+def cell_with(
+    folder: Path, setting: Setting, test: Predictions, validation: Predictions, name: str, **change: Any
+) -> Kept:
     """A finished cell that predicts this."""
-    cell = Cell(name, 0, config_of(name), folder / name)
+    cell = Cell(name, 0, config_of(name, **change), folder / name)
     fitted = METHODS[name](cell.config).fit(setting.journeys, setting.split, folder / "fit" / name, progress=False)
     run = Run.create(cell.folder, {})
     assert fitted.transforms is not None
@@ -177,19 +179,20 @@ def with_propensity(journeys: Journeys, folder: Path) -> Journeys:
         return writer.close()
 
 
-def test_values_by_exact_propensities_are_those_of_the_rows_that_agree(tmp_path: Path):
+@pytest.mark.parametrize(("taught", "price"), [("gain", 0.0), ("penalised", 0.5)])
+def test_values_by_exact_propensities_are_those_of_the_rows_that_agree(taught: str, price: float, tmp_path: Path):
     rng = np.random.default_rng(1)
     lot = {"channel": rng.integers(0, 3, 400 * 8).astype(np.int16)}
     log = with_propensity(small_log(tmp_path / "j", 400, change=lot), tmp_path / "p")
     setting = Setting(log, by_users(log), tmp_path / "out", {}, {})
     parts = {part: setting.split.rows(part) for part in ("test", "validation")}
     found = {p: Predictions(r, np.eye(3)[rng.integers(0, 3, len(r))]) for p, r in parts.items()}
-    cell = cell_with(tmp_path, setting, found["test"], found["validation"], "mtorl")
+    cell = cell_with(tmp_path, setting, found["test"], found["validation"], "mtorl", reward_target=taught)
     made = Compared()
     allocations(setting, {("mtorl", 0): cell}, 0.375, "logged", "mtorl", SOURCE, made)
     of = {(r["method"], r["metric"], r["against"]): r for r in made.records if not r["setting"]}
     rows = parts["test"]
-    worth = np.asarray(log.gain("click"))[rows] - 0.5 * np.asarray(log.column("cost"))[rows]  # what all are to maximise
+    worth = np.asarray(log.gain("click"))[rows] - price * np.asarray(log.column("cost"))[rows]  # what all maximise
     agree = found["test"].action.argmax(axis=1) == np.asarray(log.channel)[rows]
     assert of["mtorl", "value_snips", None]["value"] == pytest.approx(worth[agree].mean())
     assert of["logged", "value_snips", None]["value"] == pytest.approx(worth.mean())
@@ -224,8 +227,9 @@ def test_cells_are_scored_as_the_methods_themselves_would_be(tmp_path: Path):
     loss = -np.log(ours.action[np.arange(len(rows)), channel]).mean()
     assert of["din", "action/log_loss", None, 0] == pytest.approx(loss)
     right = ours.action.argmax(axis=1) == channel
-    reward = rewards(setting, found["din", 0], rows)
+    reward = np.asarray(setting.journeys.gain("click"))[rows]  # 0 or 1, the cost left out
     assert of["din", "imitation_reward", None, 0] == pytest.approx(np.where(right, reward, 0).mean())
+    assert np.array_equal(rewards(setting, found["din", 0], rows), reward)
     assert ("din", "reward/auc", "mtorl", None) in of and ("din", "reward/auc", "prior", None) in of
     with pytest.raises(UserError, match="other settings"):
         check_cell(setting, cell_of(setting, "din", 0, config_of("din", dropout=0.5)))

@@ -11,6 +11,7 @@ from headrace.channel.recommend import recommend
 from headrace.channel.scoring import evaluate
 from headrace.errors import UserError
 from headrace.journeys.store import Journeys, subset
+from headrace.journeys.views import histories
 from headrace.simulate.log import simulate
 from headrace.simulate.scenario import Scenario
 
@@ -58,7 +59,7 @@ def test_a_plain_gain_is_recommended_by_whatever_the_unit_of_cost_and_a_price_is
     world: Journeys, tmp_path: Path
 ) -> None:
     method = MTORL(TINY).fit(world, world.split("users", 0), tmp_path / "run", progress=False)
-    assert method.penalty > 0
+    assert method.config.penalty > 0 and method.penalty == 0
     found = method.predict_next(world)
     gain, cost = found.reward_by_channel[method.reward_gains[0]], np.maximum(found.reward_by_channel["cost"], 0)
     table = recommend(method, world)
@@ -68,3 +69,13 @@ def test_a_plain_gain_is_recommended_by_whatever_the_unit_of_cost_and_a_price_is
     np.testing.assert_allclose(value, np.sort((gain - 3.0 * cost).max(axis=1))[::-1], rtol=1e-5)
     with pytest.raises(UserError, match="penalty nan, expected 0 or more"):
         recommend(method, world, penalty=float("nan"))
+
+
+def test_the_value_policy_has_no_price_on_cost_but_the_one_it_is_given(world: Journeys, tmp_path: Path) -> None:
+    method = MTORL(TINY).fit(world, world.split("users", 0), tmp_path / "run", progress=False)
+    asked = histories(world, np.arange(40), 8)
+    found = method.foresee(asked).reward_by_channel
+    gain, cost = found[method.reward_gains[0]], np.maximum(found["cost"], 0)
+    assert cost.min() > 0
+    np.testing.assert_array_equal(method.value_policy().scores(asked), gain)
+    np.testing.assert_array_equal(method.value_policy(3.0).scores(asked), gain - 3.0 * cost)

@@ -125,7 +125,7 @@ class Material:
 
     def _fit(self, name: str, path: Path) -> Method:
         kind = method_of(name)
-        method = kind(kind.config_type(reward_weights=self.weights))
+        method = kind(kind.config_type(reward_weights=self.weights, **PRICED.get(name, {})))
         data, split = self.journeys.fingerprint, self.split.fingerprint
         run = Run.create(path, method.settings(), resume=True, data_fingerprint=data, split_fingerprint=split)
         if "files" not in run.manifest:
@@ -235,6 +235,9 @@ def _reference(kind: Callable[[Mapping[str, float]], Predictor]) -> Make:
     return lambda material, allowance: Contestant(kind(material.weights), Price(), known)
 
 
+PRICED: dict[str, dict[str, Any]] = {  # a campaign asks these for a price of money: s among the prices they learn of
+    name: {"reward_target": "penalised"} for name in (RBCQ.name, AG.name)
+}
 TRAINED = {"din-top-n": DIN.name, "r-bcq": RBCQ.name, "ag": AG.name}  # contestants that learn a network of their own
 CONTESTANTS: dict[str, Make] = {
     "random": _by_lot(lambda material: np.ones(len(material.initial))),

@@ -60,9 +60,6 @@ class Method(Protocol):
     @property
     def reward_weights(self) -> dict[str, float]: ...
 
-    @property
-    def penalty(self) -> float: ...
-
     def foresee(self, histories: History) -> Predictions: ...
 
 

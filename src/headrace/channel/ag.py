@@ -12,8 +12,8 @@ The paper plays the mixture of a constant number of best answers; MTORL's Table 
 so does this: of the policies whose spend a step keeps to the budget, the one of the smallest multiplier, which gives up
 least gain; where none keeps to it, the one that spends least. Q_l are learnt offline, so they carry CQL's penalty (the
 paper's own constraint is not restated in MTORL's). k_l is the spread of the reward at lambda_l as a multiple of that at
-s, so that no multiplier drowns the others; s is one of the grid. Without a cost the grid is one value function of the
-gain.
+s, so that no multiplier drowns the others; s, which is 0 unless the penalised reward is asked for, is one of the grid.
+Without a cost the grid is one value function of the gain.
 
 B journeys, T steps, M channels, L multipliers, n steps learnt from.
 """
@@ -104,11 +104,11 @@ class Network(nn.Module):
 
 
 def grid(config: AGConfig, transforms: Transforms) -> tuple[float, ...]:
-    """The multipliers, ascending; without a cost the penalty alone, which multiplies nothing."""
+    """The multipliers, ascending; without a cost s alone, which multiplies nothing."""
     if transforms.schema.cost is None:
-        return (config.penalty,)
+        return (transforms.penalty,)
     unit = break_even(transforms) or 1.0
-    return tuple(sorted(set(config.multipliers or (config.penalty, *(unit * share for share in GRID)))))
+    return tuple(sorted(set(config.multipliers or (transforms.penalty, *(unit * share for share in GRID)))))
 
 
 class Learner(fitting.Learner[AGConfig, Network]):

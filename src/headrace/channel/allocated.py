@@ -4,13 +4,13 @@
     value_snips             value of the channels chosen, at every step: channel-level allocation alone
     value_snips of a share  value of the channels chosen, at the steps chosen: both
 
-A gain is less s times the cost (2) where the log has one: that is what value-based methods and MIREC learn of, and what
-the others can tell; AG learns of a grid of prices and plays the one that the log's own spend asks for. A method chooses
-the channel of the largest expected gain, or of the largest Q; one whose choice is its policy the most probable: MIREC,
-which has prices to count, and IQL, whose Q of a channel the log never shows is no reason to choose it. Steps are ranked
-by what the chosen channel is worth, which of a Q is with what follows; a method that knows neither gains nor values
-ranks none. The threshold of a share is fixed on the validation part. Values are self-normalised by exact propensities
-(Swaminathan and Joachims 2015), and go through the gate of ope/.
+A gain is gross; where the penalised reward is asked for it is less s times the cost (2). All are valued by the same,
+and learn of it but for AG, which learns of a grid of prices and plays the one that the log's own spend asks for. A
+method chooses the channel of the largest expected gain, or of the largest Q; one whose choice is its policy the most
+probable: MIREC, which has prices to count, and IQL, whose Q of a channel the log never shows is no reason to choose it.
+Steps are ranked by what the chosen channel is worth, which of a Q is with what follows; a method that knows neither
+gains nor values ranks none. The threshold of a share is fixed on the validation part. Values are self-normalised by
+exact propensities (Swaminathan and Joachims 2015), and go through the gate of ope/.
 
 n rows, M channels.
 """
@@ -48,7 +48,7 @@ def allocations(
     """Add the records of what is allocated; `way` says where propensities come from, None: there are none."""
     journeys, rows = setting.journeys, rows_of(found)
     first = next(iter(found.values()))
-    worth = worth_of(first, journeys)
+    worth = Worth(first.reward_weights, first.penalty)
     reward = worth.of(journeys, rows)
     there = ~np.isnan(reward)
     users = None if journeys.schema.user is None else journeys.user_of_step[rows[there]]
@@ -93,11 +93,6 @@ def cannot_be_valued(weights: Mapping[str, float], journeys: Journeys) -> str | 
     if classes:
         return f"what is allocated is not valued: the gain {classes[0]} has classes and no size"
     return None if weights else "what is allocated is not valued: the log has no gain known in time"
-
-
-def worth_of(cell: Kept, journeys: Journeys) -> Worth:
-    """The gains of the reward by their weights, less s times the cost where the log has one."""
-    return Worth(cell.reward_weights, 0.0 if journeys.schema.cost is None else cell.penalty)
 
 
 def chooses(cell: Kept, worth: Worth, share: float) -> tuple[Floats, Floats | None]:

@@ -89,8 +89,8 @@ class NetworkMethod(ABC, Generic[C, N]):
 
     @property
     def penalty(self) -> float:
-        """s, reward per unit of cost."""
-        return self.config.penalty
+        """What a unit of cost takes off the gain: s where the penalised reward was asked for, else 0."""
+        return self.config.price
 
     @property
     def reward_weights(self) -> dict[str, float]:
@@ -137,7 +137,7 @@ class NetworkMethod(ABC, Generic[C, N]):
             journeys,
             split.rows("train"),
             config.reward_weights,
-            config.penalty,
+            config.penalty if self.predicts_gains else config.price,  # (3) is read by the former, learnt by the latter
             statistics,
             config.categories,
             config.min_count,
@@ -243,11 +243,12 @@ class NetworkMethod(ABC, Generic[C, N]):
 
         return ScorePolicy(scores, len(self._fitted()[0].channels), stochastic)
 
-    def value_policy(self) -> ScorePolicy:
-        """Always the channel of the largest expected gain less s times expected cost, or of the largest Q."""
+    def value_policy(self, penalty: float = 0.0) -> ScorePolicy:
+        """Always the channel of the largest expected gain less `penalty` times expected cost; of the largest penalised
+        reward where that was taught, or of the largest Q."""
 
         def values(histories: History) -> Floats:
-            return worth(self.foresee(histories), self.reward_weights, self.penalty)
+            return worth(self.foresee(histories), self.reward_weights, penalty)
 
         return ScorePolicy(values, len(self._fitted()[0].channels), stochastic=False)
 

@@ -121,11 +121,20 @@ def add(
 
 
 def rewards(setting: Setting, cell: Kept, rows: Integers) -> Floats:
-    """(n,) the reward (3) of each row's step, NaN where it is not known."""
+    """(n,) the reward of each row's step in the scale of (3), NaN where it is not known: the gain, penalised where that
+    is asked for. The cell tells which; it is the same of every method."""
     journeys = setting.journeys
-    gains = {g: gain_values(journeys.schema.gain(g), np.asarray(journeys.gain(g))[rows]) for g in cell.reward_weights}
-    cost = None if journeys.schema.cost is None else np.asarray(journeys.column("cost"))[rows].astype(np.float64)
-    return cell.transforms.reward(gains, cost)
+
+    def raw(at: Integers) -> Floats:
+        total = np.zeros(len(at))
+        for name, weight in cell.reward_weights.items():
+            total += weight * gain_values(journeys.schema.gain(name), np.asarray(journeys.gain(name))[at])
+        return total - cell.penalty * np.asarray(journeys.column("cost"))[at] if cell.penalty else total
+
+    train = raw(setting.split.rows("train"))
+    known = train[~np.isnan(train)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    return np.clip((raw(rows) - low) / max(high - low, 1e-12), 0.0, 1.0)
 
 
 def imitation(reward: Floats) -> MetricOf:

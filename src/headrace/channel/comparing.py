@@ -187,7 +187,8 @@ class Kept:
 
     @property
     def penalty(self) -> float:
-        return float(self.config.penalty)
+        """What a unit of the log's cost takes off the gain."""
+        return 0.0 if self.transforms.schema.cost is None else float(self.config.price)
 
     @property
     def reward_weights(self) -> dict[str, float]:

@@ -40,7 +40,7 @@ class FitConfig:
     dropout: float = 0.2
     reward_weights: dict[str, float] | None = None  # gains that make the reward (18); None: the first known in time
     reward_target: RewardTarget = "gain"  # predict gains and cost; also the penalised reward (3); or the one-hot (18)
-    penalty: float = 0.5  # s of (2) and (3), reward per unit of cost
+    penalty: float = 0.5  # s of (3), reward per unit of cost; what counts of it: `price`
     auxiliary_weight: float = 0.1  # of the losses of gains outside the reward, and of the cost
     calibrate: bool = True  # temperature and slopes fitted on validation steps
     learning_rate: float = 2e-3
@@ -60,6 +60,14 @@ class FitConfig:
         self.at_least(2, "length")
         self.at_least(0, "bins", "context_bins", "penalty", "auxiliary_weight", "weight_decay")
         self.shares("dropout", "unknown")
+
+    @property
+    def price(self) -> float:
+        """What a unit of cost takes off a gain, taught or valued: s where the penalised reward is asked for, else 0.
+
+        A log's unit of cost may be any: s uncalled for would rank one that is kept in cents by its costs.
+        """
+        return self.penalty if self.reward_target == "penalised" else 0.0
 
     @property
     def method(self) -> str:

@@ -4,10 +4,10 @@
     D(l) = sum_c rho_c l_c + mean_t max_c (v_tc - l_c)        its dual, least at the prices of exposure
     c_t  = argmax_c (v_tc - l_c)                              the allocation, step by step, the prices held
 
-v_tc is the gain that channel c is predicted to bring at step t, less s times its cost (2): an MLP on what is known
-before the decision, as behaviour cloning has it, and the reward head. rho is the share of exposures that each channel
-is to have: as logged in training, or as the config says. The prices are solved on the validation steps and then held,
-their mean over exposures zero: only their differences matter.
+v_tc is the gain that channel c is predicted to bring at step t, or the penalised reward (3) where that is taught: an
+MLP on what is known before the decision, as behaviour cloning has it, and the reward head. rho is the share of
+exposures that each channel is to have: as logged in training, or as the config says. The prices are solved on the
+validation steps and then held, their mean over exposures zero: only their differences matter.
 
     D_tau(l) = sum_c rho_c l_c + tau mean_t log sum_c exp((v_tc - l_c) / tau)       smooth; D <= D_tau <= D + tau log M
 
@@ -154,7 +154,7 @@ class Network(StateNetwork):
     def __init__(self, config: MIRECConfig, transforms: Transforms):
         super().__init__()
         self.targets = targets_of(transforms, config)
-        self.transforms, self.penalty = transforms, config.penalty
+        self.transforms = transforms
         self.inputs = inputs_of(transforms, config)
         self.dropped = Dropout(config.input_dropout)
         self.trunk = MLP(self.inputs.width, [config.hidden] * config.layers, config.dropout)
@@ -172,7 +172,7 @@ class Network(StateNetwork):
         return (self.gains(state) - self.prices) / self.unit
 
     def gains(self, state: Tensor) -> Tensor:
-        """(..., M): the gains of the reward by their weights less s times the cost, or the penalised reward (3)."""
+        """(..., M): the gains of the reward by their weights, or the penalised reward (3)."""
         outputs = dict(
             zip(
                 (t.name for t in self.targets),
@@ -191,8 +191,7 @@ class Network(StateNetwork):
             scale = self.transforms.scales[name]
             return raw * scale.std + scale.mean
 
-        gain = torch.stack([weight * expected(name) for name, weight in self.transforms.reward_weights.items()]).sum(0)
-        return gain - self.penalty * expected("cost").clamp(min=0) if "cost" in outputs else gain
+        return torch.stack([weight * expected(name) for name, weight in self.transforms.reward_weights.items()]).sum(0)
 
 
 class MIREC(Supervised[MIRECConfig, Network]):

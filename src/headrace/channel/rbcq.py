@@ -9,11 +9,11 @@ NeurIPS 2021).
     L    = 1/2 E (Q^w(s, a_logged, lambda) - y)^2 + E [-log pi_b(a_logged|s)]
 
 Q reads lambda as an input, so that the multiplier is chosen for a budget when acting (`policy_at`), not when fitting;
-at lambda = s it is worth the penalised reward. k is the spread of the reward at lambda as a multiple of that at s: else
-the prices at which the cost drowns the gain would make up the loss. Half of the journeys are relabelled with s itself,
-the others uniformly. Acting, Q is k(lambda) times the mean of the heads, and a channel outside A(s) is minus infinity.
-The policy's logits are Q within A(s); a channel outside stands below them all, by how far outside it is, so that the
-log loss of a logged channel is finite.
+at lambda = s, which is 0 unless the penalised reward is asked for, it is worth the reward. k is the spread of the
+reward at lambda as a multiple of that at s: else the prices at which the cost drowns the gain would make up the loss.
+Half of the journeys are relabelled with s itself, the others uniformly. Acting, Q is k(lambda) times the mean of the
+heads, and a channel outside A(s) is minus infinity. The policy's logits are Q within A(s); a channel outside stands
+below them all, by how far outside it is, so that the log loss of a logged channel is finite.
 
 B journeys, T steps, M channels, K heads, n steps learnt from.
 """
@@ -61,13 +61,13 @@ class RBCQConfig(ValueConfig):
 
     heads: int = 8  # K, of the ensemble
     threshold: float = 0.3  # of pi_b over its largest; a channel below it is never chosen
-    most_multiplier: float | None = None  # largest lambda trained for; None: twice the penalty or the break-even price
+    most_multiplier: float | None = None  # largest lambda trained for; None: twice s or the break-even price
 
     def __post_init__(self) -> None:
         ValueConfig.__post_init__(self)
         self.at_least(1, "heads")
         self.shares("threshold")
-        self.at_least(self.penalty, "most_multiplier")
+        self.at_least(self.price, "most_multiplier")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -98,19 +98,19 @@ class Network(nn.Module):
 
     def q(self, multiplier: Tensor, ids: Tensor, numbers: Tensor, mask: Tensor) -> Tensor:
         """Q_1 .. Q_K at one multiplier a journey, (B,), in units of its spread: (K, B, T, M)."""
-        share = (multiplier / max(self.most, 1e-12))[:, None, None]
+        share = (multiplier / self.most if self.most else torch.ones_like(multiplier))[:, None, None]
         h = F.leaky_relu(self.read_state(self.state(ids, numbers, mask)) + self.read_multiplier(share))
         found: Tensor = self.out(h).unflatten(-1, (self.heads, self.channels)).movedim(-2, 0)
         return found
 
 
 def most_multiplier(config: RBCQConfig, transforms: Transforms) -> float:
-    """The largest lambda that the network is trained for; without a cost there is nothing to multiply."""
+    """The largest lambda that the network is trained for; 0 without a cost, which leaves nothing to multiply."""
     if transforms.schema.cost is None:
-        return config.penalty
+        return 0.0
     if config.most_multiplier is not None:
         return config.most_multiplier
-    return 2 * max(config.penalty, break_even(transforms))
+    return 2 * max(transforms.penalty, break_even(transforms))
 
 
 class Learner(fitting.Learner[RBCQConfig, Network]):
@@ -141,7 +141,7 @@ class Learner(fitting.Learner[RBCQConfig, Network]):
 
     def multipliers(self, journeys: int, device: torch.device) -> Tensor:
         """(B,) half of them s itself, the others uniform from 0 to the largest; without a cost s alone."""
-        own = torch.full((journeys,), float(self.config.penalty), device=device)
+        own = torch.full((journeys,), float(self.transforms.penalty), device=device)
         if self.transforms.schema.cost is None:
             return own
         drawn = self.network.most * torch.rand(journeys, device=device)
@@ -174,7 +174,7 @@ def constrained(q: Tensor, imitation: Tensor, threshold: float) -> tuple[Tensor,
 
 
 class RBCQ(NetworkMethod[RBCQConfig, Network]):
-    """fit on a split's training steps; then predict, or give a policy, at the config's penalty or another price."""
+    """fit on a split's training steps; then predict, or give a policy, at the price s or another."""
 
     name = "r-bcq"
     presets = PRESETS
@@ -186,7 +186,7 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
 
     def __init__(self, config: RBCQConfig | None = None):
         super().__init__(config)
-        self.multiplier = self.config.penalty
+        self.multiplier: float | None = None  # None: s of the fit
 
     def new_network(self) -> Network:
         assert self.transforms is not None
@@ -203,7 +203,7 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
         """
         transforms, network = self._fitted()
         most = network.most
-        if transforms.schema.cost is None and multiplier != self.config.penalty:
+        if transforms.schema.cost is None and multiplier:
             raise UserError(
                 f"r-bcq: the run knows no cost, so a multiplier of {multiplier:g} means nothing; use policy()"
             )
@@ -223,8 +223,9 @@ class RBCQ(NetworkMethod[RBCQConfig, Network]):
     def heads(
         self, encoded: tuple[Tensor, ...], at: tuple[Tensor, Tensor], batch: Batch | None = None
     ) -> dict[str, Tensor]:
-        network = self._fitted()[1]
-        multiplier = torch.full((len(encoded[0]),), self.multiplier, device=self.device)
+        transforms, network = self._fitted()
+        price = transforms.penalty if self.multiplier is None else self.multiplier
+        multiplier = torch.full((len(encoded[0]),), float(price), device=self.device)
         q = network.spread(multiplier[:1]) * network.q(multiplier, *encoded).mean(0)[at]
         values, logits = constrained(q, network.imitation(*encoded)[at], self.config.threshold)
         return {"action": logits, "values": values}

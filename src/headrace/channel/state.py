@@ -5,7 +5,8 @@
 The state of step t + 1 is the network's at t + 1, so a transition needs no replay: whole journeys are learnt from. The
 running statistics, bins of them included, enter by the shortcut alone, since they tell the whole past already.
 
-    r_t = (g_t - s w_t) / (max - min)      MTORL's reward (3) without the shift by its minimum
+    r_t = (g_t - s w_t) / (max - min)      MTORL's reward (3) without the shift by its minimum; s is 0 where the
+                                           penalised reward is not asked for
 
 Behind the end of a journey a value is 0, so a step that brings and costs nothing has to be 0 too: with (3) as printed,
 where costs make the minimum negative, it is worth a share of a gain, and whatever makes a journey longer looks good.

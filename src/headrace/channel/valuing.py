@@ -3,7 +3,8 @@
     own      the method's own way: value, or greedy of MIREC and IQL, whose choice is their policy
     policy   a draw from the action decoder's probabilities
     greedy   their largest
-    value    the channel of the largest expected gain less s times cost; of the largest Q of a value-based method
+    value    the channel of the largest expected gain, less a price times cost where one is asked for; of the largest Q
+             of a value-based method
 
 n rows, M channels.
 """

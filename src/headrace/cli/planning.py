@@ -115,7 +115,7 @@ def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, No
     """Expected gains and costs of every user's next exposure, and what other rules say."""
     method = load_method(run)
     found = predict_users(method, journeys, "plan")
-    gains, costs, _ = values_of(found, method.reward_weights, method.penalty)
+    gains, costs, _ = values_of(found, method.reward_weights, 0.0)
     costs, raised = priced(costs, journeys)
     gains, words = _scored(flags, journeys, gains.astype(np.float64))
     shares, shares_words = ratios(run, method, journeys, flags.alpha)

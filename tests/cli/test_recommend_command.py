@@ -1,5 +1,7 @@
 """headrace recommend: one row a user, best first, within the budget, the same each time."""
 
+import json
+import shutil
 from pathlib import Path
 
 import polars as pl
@@ -35,6 +37,26 @@ def test_the_expected_cost_stays_within_the_budget(share: float, demo: Path, uns
     assert chosen.equals(everyone.head(len(chosen)))
     if share > 1:
         assert len(chosen) == len(everyone)
+
+
+@pytest.mark.parametrize(("value", "low", "high", "warned"), [(0.7, 0.1, 0.3, True), (0.45, -0.1, 0.1, False)])
+def test_a_run_below_its_floors_is_not_recommended_by_without_a_word(
+    value: float, low: float, high: float, warned: bool, demo: Path, unseen: Path, tmp_path: Path, told: Told
+):
+    run = tmp_path / "run"
+    shutil.copytree(demo, run)
+    source = {"dataset": "ads", "protocol": "honest", "part": "test", "setting": {}, "seed": 0, "n": 90}
+    source |= {"metric": "reward_by_channel/log_loss", "leaky": False, "refused": None}
+    rows = [("mtorl", value, 0.4, 0.8, None), ("trees", 0.5, 0.4, 0.6, None), ("prior", 0.6, 0.5, 0.7, None)]
+    rows += [("mtorl", value - 0.5, low, high, "trees"), ("mtorl", value - 0.6, low, high, "prior")]
+    keys = ("method", "value", "low", "high", "against")
+    (run / "results.json").write_text(json.dumps([source | dict(zip(keys, r, strict=True)) for r in rows]))
+    for words in (("recommend", "--out", tmp_path / "a.csv"), ("plan", "--budget", 1, "--out", tmp_path / "plan")):
+        code, err = told(words[0], run, "--data", unseen, *words[1:])
+        assert code == 0 and err.count("\n") == warned
+        assert ("below a floor" in err and "trees 0.50" in err and "worse" in err) == warned
+    (run / "results.json").unlink()  # nobody measured it
+    assert told("recommend", run, "--data", unseen, "--out", tmp_path / "b.csv") == (0, "")
 
 
 def test_a_recommendation_says_what_it_sums_to(demo: Path, unseen: Path, tmp_path: Path):

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from headrace.cli.console import err
 from headrace.cli.fitting import cut
 from headrace.errors import UserError
 from headrace.evaluate.results import Evaluation, save
@@ -12,7 +13,9 @@ from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.learn import durable
 from headrace.learn.run import Run
+from headrace.report.brief import below_floor
 from headrace.report.page import write_page
+from headrace.report.records import load as load_records
 
 PREDICTS = ("config.json", "transforms.json", "model.safetensors", "audit.json", "summary.json")
 OF_SOME = (
@@ -78,6 +81,14 @@ def own_split(run: Run, journeys: Journeys | None) -> Split:
     if until is None:
         return cut(config["method"], journeys, *told)
     return onward(journeys, *told, until)
+
+
+def warn_of_floors(run: Run) -> None:
+    """Say so where the run's own results hold a floor that outdoes it at what a channel brings."""
+    path = run.path / "results.json"
+    told = below_floor(load_records(path)) if path.is_file() else None
+    if told is not None:
+        err.print(f"{path}: below a floor, so weigh what is chosen by it: {told}")
 
 
 def kept(run: Run) -> dict[str, Any]:

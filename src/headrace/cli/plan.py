@@ -60,7 +60,7 @@ class MakePlan:
 
     def execute(self) -> None:
         from headrace.cli.console import out, progress
-        from headrace.cli.measuring import open_run, own_schema
+        from headrace.cli.measuring import open_run, own_schema, warn_of_floors
         from headrace.cli.planning import account, check_flags, leave, offer_of, open_data, wanted_of
         from headrace.cli.settings import refuse_folder
         from headrace.report.plan_page import PAGE, print_plan
@@ -78,6 +78,7 @@ class MakePlan:
             made = draft(offer, wanted, self.seed, tell)
         told = account(self, run, journeys, wanted, offer, notes, made)
         leave(self, run, journeys, wanted, told, made)
+        warn_of_floors(run)
         print_plan(told, out)
         out.print(
             f"{self.out / 'plan.parquet'}: {made.table.height:,} exposures; {self.out / PAGE}: the same as a page"

@@ -35,7 +35,7 @@ class Recommend:
         from headrace.channel.methods import load
         from headrace.channel.recommend import check_ending, recommend, save
         from headrace.cli.console import out
-        from headrace.cli.measuring import open_run, own_schema
+        from headrace.cli.measuring import open_run, own_schema, warn_of_floors
         from headrace.cli.settings import open_journeys
         from headrace.errors import UserError
 
@@ -46,6 +46,7 @@ class Recommend:
         method = load(run)
         journeys = open_journeys(self.data, own_schema(run))
         table = recommend(method, journeys, self.budget, self.by, self.penalty)
+        warn_of_floors(run)
         save(table, self.out)
         right = {name for name, kind in table.schema.items() if kind.is_numeric() and name != "user"}
         shown = Table(title=f"the first of {table.height:,} users out of {journeys.n_users:,}")

@@ -19,10 +19,10 @@ class Embed:
 
     def execute(self) -> None:
         from headrace.channel.embed import embed
-        from headrace.channel.methods import load
         from headrace.channel.recommend import check_ending, save
         from headrace.cli.console import out
         from headrace.cli.measuring import open_run, own_schema
+        from headrace.cli.rooms import load_channel
         from headrace.cli.settings import open_journeys
         from headrace.errors import UserError
 
@@ -30,7 +30,7 @@ class Embed:
         if self.out.exists():
             raise UserError(f"{self.out}: exists; choose another --out, so that nothing is lost")
         run = open_run(self.run)
-        method = load(run)
+        method = load_channel(run)
         table = embed(method, open_journeys(self.data, own_schema(run)))
         save(table, self.out)
         out.print(f"{self.out}: {table.height:,} users, {table.width - 1} numbers each")

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.campaign.market import Market
-from headrace.channel.methods import Method, history_of, load
+from headrace.channel.methods import Method, history_of
 from headrace.cli.contest import after_the_log, last_time, refuse_own_users
 from headrace.cli.measuring import open_run
+from headrace.cli.rooms import load_channel
 from headrace.cli.worlds import fitted, task_of
 from headrace.errors import UserError
 
@@ -86,7 +87,7 @@ def _folder(flags: "Campaign") -> Place:
     assert flags.market is not None
     folder = flags.market
     run = open_run(flags.run)
-    method = load(run)
+    method: Method = load_channel(run)
     transforms = method.transforms
     assert transforms is not None  # a loaded method is fitted
     if flags.refit is not None:

@@ -17,10 +17,11 @@ from headrace.campaign.attribution import attribute
 from headrace.campaign.constraints import Constraints, load, with_flags
 from headrace.campaign.draft import MORE, Draft, Offer
 from headrace.campaign.money import MICROS
-from headrace.channel.methods import load as load_method
+from headrace.channel.methods import Method
 from headrace.channel.recommend import predict_users, save, values_of
 from headrace.cli.measuring import kept, own_schema
 from headrace.cli.ratios import INITIAL, ratios
+from headrace.cli.rooms import load_channel
 from headrace.cli.settings import open_journeys
 from headrace.cli.valued_policies import Tell
 from headrace.cli.worlds import acting, task_of
@@ -113,7 +114,7 @@ def wanted_of(flags: "MakePlan", journeys: Journeys) -> Constraints:
 
 def offer_of(flags: "MakePlan", run: Run, journeys: Journeys) -> tuple[Offer, Notes]:
     """Expected gains and costs of every user's next exposure, and what other rules say."""
-    method = load_method(run)
+    method: Method = load_channel(run)
     found = predict_users(method, journeys, "plan")
     gains, costs, _ = values_of(found, method.reward_weights, 0.0)
     costs, raised = priced(costs, journeys)

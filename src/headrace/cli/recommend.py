@@ -32,10 +32,10 @@ class Recommend:
     def execute(self) -> None:
         from rich.table import Table
 
-        from headrace.channel.methods import load
         from headrace.channel.recommend import check_ending, recommend, save
         from headrace.cli.console import out
         from headrace.cli.measuring import open_run, own_schema, warn_of_floors
+        from headrace.cli.rooms import load_channel
         from headrace.cli.settings import open_journeys
         from headrace.errors import UserError
 
@@ -43,7 +43,7 @@ class Recommend:
         if self.out.exists():
             raise UserError(f"{self.out}: exists; choose another --out, so that nothing is lost")
         run = open_run(self.run)
-        method = load(run)
+        method = load_channel(run)
         journeys = open_journeys(self.data, own_schema(run))
         table = recommend(method, journeys, self.budget, self.by, self.penalty)
         warn_of_floors(run)

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from headrace.channel.methods import load, method_of
+from headrace.channel.methods import method_of
 from headrace.channel.valuing import actor
+from headrace.cli.rooms import load_channel
 from headrace.cli.valuing_question import Asked
 from headrace.errors import UserError
 from headrace.journeys.seams import Floats
@@ -42,7 +43,7 @@ def candidates(asked: Asked, tell: Tell) -> Candidates:
         fitted, split = (where.fitted, where.split) if run is None else where.homes.get(name, (None, None))
         act: Actor
         if run is not None:
-            act = actor(load(run), asked.worth, asked.flags.by)  # type: ignore[arg-type]  # checked with the flags
+            act = actor(load_channel(run), asked.worth, asked.flags.by)  # type: ignore[arg-type]  # checked with the flags
         elif name in LEARNERS and split is None:
             raise UserError(
                 f"policy {name}: learns from the journeys that the run was fitted on, and they are gone; prepare them "

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from headrace.channel.methods import load
 from headrace.channel.valuing import By
 from headrace.cli.measuring import open_run, own_schema
 from headrace.cli.ope import Ope
+from headrace.cli.rooms import load_channel
 from headrace.cli.settings import open_journeys
 from headrace.cli.valued_rows import Place, place
 from headrace.errors import UserError, unknown
@@ -132,7 +132,7 @@ def _worth(flags: Ope, log: Journeys, run: Run | None) -> Worth:
 
 
 def _reward_of(run: Run | None) -> dict[str, float]:
-    return {} if run is None else dict(load(run).reward_weights)
+    return {} if run is None else dict(load_channel(run).reward_weights)
 
 
 def _weights(text: str) -> dict[str, float]:

@@ -43,12 +43,12 @@ def acting(policy: str, scenario: Scenario) -> Acting:
 
 def fitted(folder: Path, scenario: Scenario) -> tuple["Method", dict[str, str]]:
     """The method of a run that was trained on logs such as the world writes, and the sha256 of the run's files."""
-    from headrace.channel.methods import load
+    from headrace.cli.rooms import load_channel
     from headrace.learn.run import Run
     from headrace.simulate.log import schema
 
     run = Run.open(folder)
-    method = load(run)
+    method: Method = load_channel(run)
     assert method.transforms is not None  # a loaded method is fitted
     theirs, ours = method.transforms.schema, schema(scenario)
     if (theirs.channels, theirs.features, theirs.gains) != (ours.channels, ours.features, ours.gains):

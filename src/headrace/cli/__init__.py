@@ -19,6 +19,7 @@ COMMANDS = {  # name: (module:class, what it does)
     "data audit": ("data:Audit", "look for leaks between the parts of a split"),
     "data fetch": ("data:Fetch", "where a public data set comes from, and whether your copy is whole"),
     "train": ("train:Train", "fit a method on journeys and leave a run"),
+    "fields": ("fields:Fields", "what --set can change of a method, with defaults"),
     "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
     "compare": ("compare:Compare", "variants beside one another over several seeds, with equal steps"),

@@ -24,6 +24,7 @@ EXPECTED = {
     type(None): "none",
     dict[str, float]: "NAME:NUMBER,...",
     tuple[int, ...]: "whole numbers, comma between them",
+    tuple[float, ...]: "numbers, comma between them",
 }
 
 
@@ -99,7 +100,7 @@ def read(key: str, text: str, hint: Any) -> Value:
                 pairs = [part.split(":") for part in text.split(",")]
                 return {name: _finite(value) for name, value in pairs}
             if typing.get_origin(option) is tuple:
-                return tuple(int(part) for part in text.split(","))
+                return tuple(map(_finite if float in typing.get_args(option) else int, text.split(",")))
             if option is int:
                 return int(text)
             if option is float:

@@ -36,7 +36,7 @@ class Train:
     """A gain; gains with weights (click:1,sale:10); penalised (less s times cost); multi, all binary gains alike;
     onehot, their combinations as classes of one softmax; default: the first gain known in time."""
     set: Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """Fields of the method's config, over the preset's."""
+    """Fields of the method's config, over the preset's; headrace fields METHOD lists them."""
     resume: Annotated[bool, QUIET] = False
     """Go on with a run that was stopped, to the same bits."""
     schema: Annotated[str | None, QUIET] = None

@@ -72,6 +72,12 @@ def test_a_method_with_more_state_than_a_network_that_is_killed_ends_in_the_same
     assert bytes_of(tmp_path / "killed") == bytes_of(tmp_path / "whole"), at
 
 
+def test_resuming_what_is_not_there_begins_a_run_and_says_so(journeys: Path, tmp_path: Path, told: Told):
+    words = ("--data", journeys, "--out", tmp_path / "run", "--preset", "tiny", "--set", "epochs=1", "--resume")
+    assert told("train", "bc", *words) == (0, f"{tmp_path / 'run'}: no run there to resume; beginning a new one\n")
+    assert told("train", "bc", *words) == (0, "")
+
+
 def test_resuming_with_another_setting_is_refused(undisturbed: Path, journeys: Path, told: Told):
     code, err = told("train", "mtorl", "--data", journeys, "--out", undisturbed, *LONG, "--seed", 1, "--resume")
     assert (code, err.count("\n")) == (2, 1)

@@ -131,6 +131,19 @@ def refuse_run(path: Path, instead: str = "") -> None:
         raise UserError(f"{path}: is a file, expected a new folder; choose another --out")
 
 
+def begin_or_resume(path: Path, resume: bool, what: str = "run") -> None:
+    """UserError where a run stands at the place of a new one; with `resume` a line where none stands to go on with.
+
+    That is no mistake: a fit may have been stopped before its folder was a run, and a script may always say --resume.
+    """
+    from headrace.cli.console import err
+
+    if not resume:
+        refuse_run(path, f", or go on with that {what} by  --resume")
+    elif not (path / "config.json").is_file():
+        err.print(f"{path}: no {what} there to resume; beginning a new one")
+
+
 def open_journeys(
     path: Path, schema: LogSchema | str | None = None, keep: Path | None = None, resume: bool = False
 ) -> Journeys:

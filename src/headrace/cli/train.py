@@ -48,7 +48,7 @@ class Train:
         from headrace.cli.console import out
         from headrace.cli.fitting import audited, cut, foretold, provenance, reward_changes, settings
         from headrace.cli.rooms import method_of, room_of
-        from headrace.cli.settings import configure, open_items, open_journeys, refuse_run
+        from headrace.cli.settings import begin_or_resume, configure, open_items, open_journeys
         from headrace.errors import UserError, unknown
         from headrace.journeys.splits import PROTOCOLS
         from headrace.learn.run import Run
@@ -67,8 +67,7 @@ class Train:
         configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, PROTOCOLS)
-        if not self.resume:
-            refuse_run(self.out, ", or go on with that run by  --resume")
+        begin_or_resume(self.out, self.resume)
         keep = self.out.with_name(f"{self.out.name}-journeys")
         opened = open_items if room_of(self.method) == "predict" else open_journeys
         journeys = opened(self.data, self.schema, keep, self.resume)
@@ -109,7 +108,7 @@ class Train:
         from headrace.cli.console import out
         from headrace.cli.fitting import audited, provenance, settings
         from headrace.cli.measuring import open_run, own_schema
-        from headrace.cli.settings import configure, open_journeys, refuse_run
+        from headrace.cli.settings import begin_or_resume, configure, open_journeys
         from headrace.errors import UserError
         from headrace.journeys.transforms import Transforms
         from headrace.learn.run import Run
@@ -126,8 +125,7 @@ class Train:
                 )
         if self.method != parent.run.config["method"]:
             raise UserError(f"--from {parent_path}: a run of {parent.run.config['method']}, not of {self.method}")
-        if not self.resume:
-            refuse_run(self.out, ", or go on with that run by  --resume")
+        begin_or_resume(self.out, self.resume)
         keep = self.out.with_name(f"{self.out.name}-journeys")
         given_schema = self.schema or (None if (self.data / "journeys.json").is_file() else own_schema(parent.run))
         journeys = open_journeys(self.data, given_schema, keep, self.resume)

@@ -44,7 +44,7 @@ class Tune:
         from headrace.channel.tuning import FitAndMeasure, check_metric, space_of, study_of
         from headrace.cli.console import out, progress
         from headrace.cli.fitting import audited, provenance
-        from headrace.cli.settings import configure, open_journeys, refuse_run
+        from headrace.cli.settings import begin_or_resume, configure, open_journeys
         from headrace.cli.spaces import read_space, write_preset
         from headrace.errors import UserError, unknown
         from headrace.evaluate.results import save
@@ -70,8 +70,7 @@ class Tune:
         propose(space, [], self.seed)  # that it can be searched, before any work
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
-        if not self.resume:
-            refuse_run(self.out, ", or go on with that study by  --resume")
+        begin_or_resume(self.out, self.resume, "study")
         keep = self.out.with_name(f"{self.out.name}-journeys")
         journeys = open_journeys(self.data, None, keep, self.resume)
         split = journeys.split(self.protocol, self.seed)

@@ -78,6 +78,25 @@ def test_resuming_what_is_not_there_begins_a_run_and_says_so(journeys: Path, tmp
     assert told("train", "bc", *words) == (0, "")
 
 
+def test_a_log_that_nothing_can_be_learnt_from_leaves_no_folder_in_the_way(tmp_path: Path, told: Told):
+    log, schema, run = tmp_path / "log.csv", tmp_path / "log.toml", tmp_path / "run"
+    rows = [f"{i // 4},{'abc'[i % 3]},{1.5 if i == 0 else ''},{i % 3 % 2}\n" for i in range(160)]
+    # one user's seconds alone are known: they stand in one part, so another tells nothing of them
+    log.write_text("who,medium,seconds,sold\n" + "".join(rows))
+    schema.write_text(
+        'name = "letters"\nuser = "who"\n[[features]]\nname = "medium"\nkind = "categorical"\n'
+        '[[gains]]\nname = "seconds"\nkind = "continuous"\n[[gains]]\nname = "sold"\n'
+    )
+    assert told("data", "prepare", log, "--schema", schema, "--out", tmp_path / "journeys") == (0, "")
+    words = ("train", "rmtl", "--data", tmp_path / "journeys", "--protocol", "users", "--preset", "tiny", "--out", run)
+    code, err = told(*words, "--set", "tasks=seen=seconds/1")
+    assert (code, err.count("\n")) == (2, 1) and "part tells the task seen" in err
+    assert not run.exists()
+    assert told(*words, "--set", "tasks=buy=sold", "weights=none") == (0, "")
+    code, err = told(*words, "--set", "tasks=seen=seconds/1", "weights=none", "--resume")  # another run's folder stays
+    assert code == 2 and (run / "model.safetensors").is_file()
+
+
 def test_resuming_with_another_setting_is_refused(undisturbed: Path, journeys: Path, told: Told):
     code, err = told("train", "mtorl", "--data", journeys, "--out", undisturbed, *LONG, "--seed", 1, "--resume")
     assert (code, err.count("\n")) == (2, 1)

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import tomli_w
 
+from headrace.cli import run as headrace
 from headrace.errors import UserError
 from headrace.journeys import prepare as preparation
+from headrace.journeys.inspect import inspect
 from headrace.journeys.prepare import prepare
 from headrace.journeys.schema import Candidates, Cost, Feature, Gain, LogSchema
 from headrace.journeys.store import Journeys
@@ -78,7 +81,21 @@ def test_columns_are_sorted_by_user_and_time_and_stored_typed(tmp_path: Path) ->
     assert (types["channel"], types["gain/click"], types["gain/mood"]) == ("int16", "int8", "int32")
     assert journeys.manifest["notes"] | {"source": None} == {
         "source": None, "rows_read": 5, "duplicates_dropped": 0, "rows_unsorted": 1, "users": 2, "ties": 0,
+        "costs_missing": 0,
     }  # fmt: skip
+
+
+def test_rows_without_a_cost_are_counted_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shop(cost=[0.1, None, 0.2, None, 0.4]).write_csv(tmp_path / "log.csv")
+    (tmp_path / "log.toml").write_text(tomli_w.dumps(SCHEMA.to_dict()))
+    words = [tmp_path / "log.csv", "--schema", tmp_path / "log.toml", "--out", tmp_path / "out"]
+    assert headrace(["data", "prepare", *map(str, words)]) == 0
+    assert "costs missing: 2" in capsys.readouterr().out
+    assert np.isnan(np.asarray(Journeys(tmp_path / "out").column("cost"))).sum() == 2
+    draft, preview = inspect(tmp_path / "log.csv")
+    assert draft.cost is not None
+    why = next(column.why for column in preview.columns if column.column == "cost")
+    assert "2 rows have none, which counts as unknown and not as 0" in why
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "csv.gz", "csv.zst", "zip"])

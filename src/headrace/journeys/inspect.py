@@ -371,7 +371,10 @@ class _Draft:
         costs = [f for f in self._free() if f.says("cost") and f.low is not None and f.low >= 0 and f.distinct > 1]
         name = self._first("cost", costs)
         if name:
-            self._take(name, "cost", "by its name; unit 'scaled' can't be charged, name the currency if it is one")
+            why = "by its name; unit 'scaled' can't be charged, name the currency if it is one"
+            if missing := self.facts[name].nulls:
+                why += f"; {missing:,} rows have none, which counts as unknown and not as 0"
+            self._take(name, "cost", why)
         return name
 
     def _features(self, user: str | None) -> list[Feature]:

@@ -9,7 +9,8 @@ Rows equal in every column of the log file (before joins) are duplicates: the fi
 nothing is dropped, since two equal rows may be two equal events.
 
 What happened is told in the manifest's notes: rows_read, duplicates_dropped, rows_unsorted (rows that stand, by time,
-behind a row that the log has later), users, ties (rows that share user and time with another).
+behind a row that the log has later), users, ties (rows that share user and time with another), costs_missing (rows
+whose cost is not told: it is unknown, not 0).
 
 N rows, U users.
 """
@@ -53,6 +54,7 @@ class Arranged:
     duplicates: int = 0
     rows_unsorted: int = 0
     ties: int = 0
+    costs_missing: int = 0
     varying: dict[str, tuple[int, Any]] = field(default_factory=dict)  # feature -> (users it varies in, the first)
 
 
@@ -100,7 +102,7 @@ def _write(
     tell: Progress,
 ) -> dict[str, Any]:
     """Arrange bucket after bucket, one ahead of the one being written; returns the manifest's notes."""
-    counts = dict.fromkeys(("duplicates_dropped", "rows_unsorted", "users", "ties"), 0)
+    counts = dict.fromkeys(("duplicates_dropped", "rows_unsorted", "users", "ties", "costs_missing"), 0)
     varying: dict[str, tuple[int, Any]] = {}
     raw = [name for name in found.raw if name != made.schema.user] if dedupe and made.schema.user else []
 
@@ -123,6 +125,7 @@ def _write(
             counts["rows_unsorted"] += done.rows_unsorted
             counts["users"] += len(done.users)
             counts["ties"] += done.ties
+            counts["costs_missing"] += done.costs_missing
             for name, (users, first) in done.varying.items():
                 seen, earliest = varying.get(name, (0, first))
                 varying[name] = (seen + users, earliest)
@@ -234,6 +237,8 @@ def _arrange(made: Plan, bucket: pl.DataFrame, raw: Sequence[str]) -> Arranged:
             if len(varying):
                 done.varying[name.removeprefix("user/")] = (len(varying), varying[0])
             values = values[starts]
+        if name == "cost":
+            done.costs_missing = int(np.isnan(values).sum())
         done.steps[name] = values
     done.items, done.item_lengths = _items(made, bucket, order)
     return done

@@ -1,5 +1,6 @@
 """The inputs: bins say where a number stands, a number without knots has none, embeddings start where asked."""
 
+import pytest
 import torch
 
 from headrace.nn.embed import Inputs, Piecewise
@@ -26,3 +27,11 @@ def test_embeddings_start_with_the_spread_asked_for_and_padding_at_zero():
     table = Inputs([4000], 0, start=0.1).tables[0].get_parameter("weight").detach()
     assert abs(float(table[1:].std()) - 0.1) < 0.005
     assert (table[0] == 0).all()
+
+
+@pytest.mark.parametrize("size", [None, 4])
+def test_a_log_without_categories_is_read_by_its_numbers(size: int | None):
+    inputs = Inputs([], 2, unknown=0.5, size=size)
+    numbers = torch.tensor([[0.5, -1.0]])
+    torch.testing.assert_close(inputs(torch.zeros((1, 0), dtype=torch.int32), numbers), numbers)
+    assert inputs.width == 2

@@ -67,6 +67,7 @@ class Inputs(nn.Module):
         many ids of each column joined after the first fit: they widen nothing."""
         super().__init__()
         self.unknown = unknown
+        size = size if cardinalities else None  # a log without categories needs no table
         widths = [
             size or embedding_width(n - g)
             for n, g in zip(cardinalities, grown or [0] * len(cardinalities), strict=True)

@@ -187,6 +187,10 @@ def test_an_epoch_tells_the_log_loss_of_the_policy_or_no_trial_is_cut_short_by_i
 
 VALUED = {"width": 32, "epochs": 150, "batch_size": 8, "unknown": 0.0}
 PLAIN = {"hidden": 64, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0}
+RETURNS = {"width": 32, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0}
+RETURNS |= {
+    "reward_target": "penalised"
+}  # how many clicks are still to come tells channels, and nobody who acts has it
 BIG: dict[str, dict[str, Any]] = {
     "ag": VALUED | {"alpha": 10.0},
     "discrete-cql": VALUED | {"alpha": 10.0},
@@ -200,8 +204,8 @@ BIG: dict[str, dict[str, Any]] = {
     "sasrec": PLAIN | {"hidden": 32},
     "star": PLAIN | {"hidden": 32},
     "wide-deep": PLAIN,
-    "dt": {"width": 32, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0},
-    "odt": {"width": 32, "epochs": 120, "batch_size": 8, "unknown": 0.0, "input_dropout": 0.0},
+    "dt": RETURNS,
+    "odt": RETURNS,
 }
 
 

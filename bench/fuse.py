@@ -3,6 +3,7 @@
     python bench/fuse.py table   --world "kuairand:long sessions" --seeds 1
     python bench/fuse.py figures --world "kuairand:long sessions"
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
+    python bench/fuse.py references --world "kuairand:long sessions"
     python bench/fuse.py cycle   --world kuairand --days 14
 
 Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is
@@ -11,6 +12,7 @@ done stays in --runs and is not done again. Tables go to docs/tables/fuse-*.md.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,11 @@ from headrace.fuse.value import ESTIMATORS, MOST_CHANGE
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.report import figures
+from headrace.simulate import feed_references
+from headrace.simulate.feed import FeedWorld
 from headrace.simulate.feed_log import simulate_feed
+from headrace.simulate.feed_policies import rollout
+from headrace.simulate.feed_value import FeedValue
 
 TABLES, PICTURES = Path("docs/tables"), Path("docs/pictures")
 UPDATES = 5_000
@@ -59,7 +65,7 @@ SHOWN = ("play_time", "finish_rate", "exit", "positive")  # the four axes of the
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("part", choices=("table", "figures", "sweeps", "cycle"))
+    arguments.add_argument("part", choices=("table", "figures", "sweeps", "references", "cycle"))
     arguments.add_argument("--world", default="kuairand:long sessions")
     arguments.add_argument("--methods", default=",".join(ORDER))
     arguments.add_argument("--seeds", type=int, default=1)
@@ -87,6 +93,8 @@ def main() -> None:
         actions(of, name, command)
     elif given.part == "sweeps":
         sweeps(of, name, command)
+    elif given.part == "references":
+        references(of, name, command)
     else:
         days(given, name, f"{command} --days {given.days} --users {given.users}")
 
@@ -272,6 +280,40 @@ def sweeps(of: Table, name: str, command: str) -> None:
             )
     lines += ["", f"{UPDATES:,} updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's."]
     _write(f"fuse-sweeps-{name}", lines, command)
+
+
+def references(of: Table, name: str, command: str) -> None:
+    """How much is to be had: static weights, weights by the user's true traits and mood, scores by the true response."""
+    settings = feed_references.Search()
+    _say("static weights")
+    fixed = feed_references.search_static(of.scenario, settings).parameters
+    _say("weights a user")
+    moved = feed_references.search_per_user(of.scenario, replace(settings, seed=1), fixed).parameters
+    _say("the reference that sees the latent state")
+    latent = feed_references.search_latent(of.scenario, settings).parameters
+    policies = {
+        "the best static weights": feed_references.static(fixed),
+        "weights by the user's true traits and mood": feed_references.per_user(moved),
+        "scores by the true response of each candidate": feed_references.latent(latent),
+    }
+    values = {}
+    for label, policy in policies.items():
+        world = FeedWorld(of.scenario, np.arange(EVALUATION, EVALUATION + 6_000), 0, 3)
+        for _ in rollout(world, policy(world)):
+            pass
+        values[label] = FeedValue(label, 3, world.totals, 0)
+    first = next(iter(values.values()))
+    lines = ["| policy | dwell time | over the best static weights |", "|---|---|---|"]
+    for label, found in values.items():
+        dwell, gain = found["dwell_time"], found.relative(first, "dwell_time")
+        over = "" if found is first else f"{gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
+        lines.append(f"| {label} | {dwell.value:.1f} [{dwell.low:.1f}, {dwell.high:.1f}] | {over} |")
+    lines += [
+        "",
+        f"Each searched by the cross-entropy method, {settings.generations} generations of {settings.members} on "
+        f"{settings.users} fresh users over {settings.days} days; 6,000 other users over 3 days for the values.",
+    ]
+    _write(f"fuse-references-{name}", lines, command)
 
 
 def days(given: Any, name: str, command: str) -> None:

@@ -3,7 +3,7 @@
     python bench/fuse.py table   --world "kuairand:long sessions" --seeds 1
     python bench/fuse.py figures --world "kuairand:long sessions"
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
-    python bench/fuse.py references --world "kuairand:long sessions"
+    python bench/fuse.py references --world kuairand
     python bench/fuse.py cycle   --world kuairand --days 14
 
 Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is
@@ -35,6 +35,7 @@ from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
 from headrace.report import figures
 from headrace.simulate import feed_references
+from headrace.simulate.calibrate import variants
 from headrace.simulate.feed import FeedWorld
 from headrace.simulate.feed_log import simulate_feed
 from headrace.simulate.feed_policies import rollout
@@ -94,7 +95,7 @@ def main() -> None:
     elif given.part == "sweeps":
         sweeps(of, name, command)
     elif given.part == "references":
-        references(of, name, command)
+        references(given.world, command)
     else:
         days(given, name, f"{command} --days {given.days} --users {given.users}")
 
@@ -282,36 +283,36 @@ def sweeps(of: Table, name: str, command: str) -> None:
     _write(f"fuse-sweeps-{name}", lines, command)
 
 
-def references(of: Table, name: str, command: str) -> None:
-    """How much is to be had: static weights, weights by the user's true traits and mood, scores by the true response."""
+def references(name: str, command: str) -> None:
+    """What is to be had in every variant of a world: by static weights, by weights from a user's true traits and mood,
+    by the true response of each candidate."""
     settings = feed_references.Search()
-    _say("static weights")
-    fixed = feed_references.search_static(of.scenario, settings).parameters
-    _say("weights a user")
-    moved = feed_references.search_per_user(of.scenario, replace(settings, seed=1), fixed).parameters
-    _say("the reference that sees the latent state")
-    latent = feed_references.search_latent(of.scenario, settings).parameters
-    policies = {
-        "the best static weights": feed_references.static(fixed),
-        "weights by the user's true traits and mood": feed_references.per_user(moved),
-        "scores by the true response of each candidate": feed_references.latent(latent),
-    }
-    values = {}
-    for label, policy in policies.items():
-        world = FeedWorld(of.scenario, np.arange(EVALUATION, EVALUATION + 6_000), 0, 3)
-        for _ in rollout(world, policy(world)):
-            pass
-        values[label] = FeedValue(label, 3, world.totals, 0)
-    first = next(iter(values.values()))
-    lines = ["| policy | dwell time | over the best static weights |", "|---|---|---|"]
-    for label, found in values.items():
-        dwell, gain = found["dwell_time"], found.relative(first, "dwell_time")
-        over = "" if found is first else f"{gain.value:+.1%} [{gain.low:+.1%}, {gain.high:+.1%}]"
-        lines.append(f"| {label} | {dwell.value:.1f} [{dwell.low:.1f}, {dwell.high:.1f}] | {over} |")
+    lines = [
+        "| variant | dwell time, the best static weights | over them: weights by the user's true traits and mood | "
+        "over them: scores by each candidate's true response |",
+        "|---|---|---|---|",
+    ]
+    for variant, scenario in variants(world_named(name)).items():
+        _say(variant)
+        fixed = feed_references.search_static(scenario, settings).parameters
+        moved = feed_references.search_per_user(scenario, replace(settings, seed=1), fixed).parameters
+        latent = feed_references.search_latent(scenario, settings).parameters
+        found = []
+        for policy in (feed_references.static(fixed), feed_references.per_user(moved), feed_references.latent(latent)):
+            world = FeedWorld(scenario, np.arange(EVALUATION, EVALUATION + 6_000), 0, 3)
+            for _ in rollout(world, policy(world)):
+                pass
+            found.append(FeedValue(variant, 3, world.totals, 0))
+        dwell = found[0]["dwell_time"]
+        gains = [value.relative(found[0], "dwell_time") for value in found[1:]]
+        cells = [f"{dwell.value:.1f} [{dwell.low:.1f}, {dwell.high:.1f}]"]
+        cells += [f"{g.value:+.1%} [{g.low:+.1%}, {g.high:+.1%}]" for g in gains]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
     lines += [
         "",
         f"Each searched by the cross-entropy method, {settings.generations} generations of {settings.members} on "
-        f"{settings.users} fresh users over {settings.days} days; 6,000 other users over 3 days for the values.",
+        f"{settings.users} fresh users over {settings.days} days; 6,000 other users over 3 days for the values. Dwell "
+        "time in s a user and day.",
     ]
     _write(f"fuse-references-{name}", lines, command)
 

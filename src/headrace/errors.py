@@ -6,6 +6,7 @@
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -14,6 +15,11 @@ class UserError(Exception):
 
 class Refused(Exception):
     """A figure that was asked for and cannot honestly be given. Exit code 3."""
+
+
+def no_run(path: Path) -> UserError:
+    """The error for a folder that holds no run."""
+    return UserError(f"{path}: not a run (no config.json); make one with  headrace train METHOD --out {path}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], where: str = "") -> UserError:

@@ -28,6 +28,42 @@ def test_help_of_any_command_imports_none_of_the_slow_packages():
     assert done.stdout.split() == []
 
 
+MISTAKEN = """
+import sys
+from headrace.cli import run
+for words in {words!r}:
+    assert run(words) == 2, words
+print(*sorted(set(sys.modules) & {slow!r}))
+"""
+
+
+def test_a_place_where_nothing_stands_and_a_method_that_is_none_are_told_before_anything_slow_is_imported():
+    none, out = ["nowhere", "--data", "."], ["--out", "out"]
+    words = [
+        *([name, *none, *out] for name in ("recommend", "embed", "rank")),
+        ["evaluate", "nowhere"],
+        ["evaluate", "nowhere", "--data", "."],
+        ["plan", *none, *out, "--budget", "1"],
+        ["campaign", "nowhere", "--world", "ads", *out, "--budget", "1"],
+        ["compare", "campaign", "--data", "ads", "--budget", "1", "--run", "nowhere", *out],
+        *(
+            [*name, "--data", "nowhere", *out]
+            for name in (["train", "mtorl"], ["tune", "mtorl"], ["compare", "channel"])
+        ),
+        ["train", "mtorl", "--data", ".", "--from", "nowhere", *out],
+        ["data", "audit", "nowhere"],
+        ["calibrate", "nowhere", *out],
+        ["ope", "uniform", "--data", "nowhere"],
+        *([name, "mtrl", "--data", ".", *out] for name in ("train", "tune")),
+        ["fields", "mtrl"],
+    ]
+    code = MISTAKEN.format(words=words, slow=SLOW)
+    done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") == len(words)
+    assert done.stdout.split() == []
+
+
 def test_importing_the_package_imports_none_of_the_slow_packages():
     code = f"import sys, headrace; print(*sorted(set(sys.modules) & {SLOW!r}))"
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)

@@ -9,6 +9,10 @@ from commands import Told, call, whole
 from headrace.cli.rooms import ROOMS, room_of
 
 
+def test_the_names_that_are_known_without_an_import_are_those_of_the_rooms():
+    assert {room: sorted(import_module(f"headrace.{room}.methods").METHODS) for room in ROOMS} == ROOMS
+
+
 def test_no_two_rooms_hold_a_method_of_one_name():
     held = [name for room in ROOMS for name in import_module(f"headrace.{room}.methods").METHODS]
     assert len(held) == len(set(held))

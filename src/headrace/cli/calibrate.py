@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 from headrace.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 class Calibrate:
     """Fit a scenario to a real log; print each statistic of the log beside the simulated one, and their distance."""
 
-    data: tyro.conf.Positional[Path]
+    data: tyro.conf.Positional[Annotated[Path, LOG]]
     """Journeys, or a raw file of known schema: adverts with channel, cost, click and conversion, or a feed."""
     out: Path
     """The scenario file (.toml); the comparison goes to NAME.results.json beside it."""

@@ -7,13 +7,14 @@ from typing import Annotated, Any
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import RUN
 
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
     """Explore, then exploit, under one budget that is never exceeded; leave results.json, a log and campaign.html."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
     budget: float
     """In the world's or the market's currency."""

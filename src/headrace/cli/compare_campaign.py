@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class CompareCampaign:
     out: Path
     """The new folder: cells/, results.json, compare.html; log and run where no --run is given. One that was
     stopped goes on; one that is done takes further methods, seeds and budgets."""
-    run: Annotated[Path | None, QUIET] = None
+    run: Annotated[Path | None, RUN, QUIET] = None
     """A folder that train left, of a log of this world that is still there; default: a log is simulated and mtorl
     trained."""
     methods: Annotated[str, QUIET] = "all"

@@ -7,13 +7,14 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 
 
 @dataclass(frozen=True, slots=True)
 class CompareChannel:
     """Fit channel methods under several seeds on one split, and say which differ; resumable, a cell a run folder."""
 
-    data: Path
+    data: Annotated[Path, LOG]
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The new folder: cells/, results.json, report.html. One that is there goes on, with more methods or seeds too;

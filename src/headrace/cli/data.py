@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Prepare:
 class Audit:
     """Look for leaks between the parts of a split; exit code 3 where there is one the protocol does not declare."""
 
-    journeys: tyro.conf.Positional[Path]
+    journeys: tyro.conf.Positional[Annotated[Path, LOG]]
     """A journeys folder, or a raw log of a known layout."""
     protocol: str = "honest"
     """honest | users | temporal | time | paper"""

@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+
+from headrace.cli.places import LOG, RUN
 
 
 @dataclass(frozen=True, slots=True)
 class Embed:
     """Write one row a user: its id, and what the run's encoder holds of it after its last step."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left, of a method with an encoder (mtorl)."""
-    data: Path
+    data: Annotated[Path, LOG]
     """Journeys, or a raw log of the run's schema, of the users."""
     out: Path
     """A new .parquet or .csv file."""

@@ -7,15 +7,16 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG, RUN
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
     """Measure a run on its own test part, or on other journeys of the same schema; every floor on the same steps."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
-    data: Annotated[Path | None, QUIET] = None
+    data: Annotated[Path | None, LOG, QUIET] = None
     """Other journeys, or another raw log, of the same schema; or the run's own journeys where they were moved;
     default: the run's own test part."""
     out: Annotated[Path | None, QUIET] = None

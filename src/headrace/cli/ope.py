@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Ope:
         Annotated[tuple[str, ...], tyro.conf.arg(metavar="POLICY_OR_RUN ...", help_behavior_hint="")]
     ]
     """uniform | logged | constant:CHANNEL | past-rate | trees | a folder that train left"""
-    data: Path
+    data: Annotated[Path, LOG]
     """Journeys, or a raw log of a known layout (or of the run's schema)."""
     out: Annotated[Path | None, QUIET] = None
     """A new folder for results.json, ope.json and the page; without it the answer is printed alone."""

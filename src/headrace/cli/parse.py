@@ -11,6 +11,7 @@ from typing import Any
 
 import tyro
 
+from headrace.cli.places import Place
 from headrace.errors import UserError, unknown
 
 MARKERS = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone, tyro.conf.PositionalMetavarFromFieldName)
@@ -20,7 +21,8 @@ WANTED = {int: "a whole number", float: "a number"}
 
 
 def parse(name: str, kind: Any, arguments: Sequence[str]) -> Any:
-    """The command that these words ask for; SystemExit(0) after --help, UserError for words that make no sense."""
+    """The command that these words ask for; SystemExit(0) after --help, UserError for words that make no sense or name
+    a place where nothing stands."""
     flags = {_flag(f): f for f in dataclasses.fields(kind)}
     words = gather(arguments, flags)
     heard = io.StringIO()
@@ -35,6 +37,11 @@ def parse(name: str, kind: Any, arguments: Sequence[str]) -> Any:
         raise UserError(f"{wrong}; headrace {name} --help tells the flags") from None
     if not 0 <= getattr(parsed, "seed", 0) < 2**63:
         raise UserError(f"{name}: --seed {parsed.seed}: expected a whole number from 0 to {2**63 - 1}")
+    for field in dataclasses.fields(kind):
+        named = getattr(parsed, field.name)
+        for mark in getattr(field.type, "__metadata__", ()):
+            if isinstance(mark, Place) and named is not None:
+                mark.check(named)
     return parsed
 
 

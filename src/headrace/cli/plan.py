@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import RUN
 
 Amounts = Annotated[tuple[str, ...], QUIET, tyro.conf.arg(metavar="CHANNEL=AMOUNT ...")]
 
@@ -16,7 +17,7 @@ class MakePlan:
     """Choose whom to advertise to next, and where, within a budget and what else is demanded; exit code 3 where the
     demands clash."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
     data: str
     """Journeys, or a raw log of the run's schema, of the users to advertise to; or a world (ads, criteo, a scenario

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG, RUN
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 class Rank:
     """Write the best items of each request (a run of fusion) or session (a run of rmtl): user, rank, item, score."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
-    data: Path
+    data: Annotated[Path, LOG]
     """Journeys, or a raw log of the run's schema."""
     out: Path
     """A new .parquet or .csv file."""

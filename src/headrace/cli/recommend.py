@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG, RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,9 +15,9 @@ class Recommend:
     """Write one row a user, best first: user, channel, expected gain and cost, or the value to a run that predicts
     neither, propensity, rank."""
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
-    data: Path
+    data: Annotated[Path, LOG]
     """Journeys, or a raw log of the run's schema, of the users to advertise to."""
     out: Path
     """A new .parquet or .csv file."""

@@ -1,21 +1,26 @@
 """Which room a method lives in: the one place that maps the names of the command line to methods."""
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError, unknown
-from headrace.evaluate.results import Evaluation
 
-ROOMS = ("channel", "predict", "fuse")
+if TYPE_CHECKING:
+    from headrace.evaluate.results import Evaluation
+
+# the rooms' own METHODS by name, so that a name is known before torch is imported
+CHANNEL = "ag bc din discrete-cql discrete-iql dt gru4rec mirec mtorl odt r-bcq sasrec star wide-deep"
+FUSE = "bcq bo cql-sac es iql td3 td3-bc unified uwac"
+ROOMS = {"channel": CHANNEL.split(), "predict": ["rmtl"], "fuse": FUSE.split()}
+HELD = {name: room for room, names in ROOMS.items() for name in names}
 DOES = {"predict": "predicts what items bring", "fuse": "ranks the items of lists"}
 
 
 def room_of(method: str) -> str:
     """The room of a method; raises with the nearest name where no room holds it."""
-    held = {name: room for room in ROOMS for name in import_module(f"headrace.{room}.methods").METHODS}
-    if method not in held:
-        raise unknown("method", method, held)
-    return held[method]
+    if method not in HELD:
+        raise unknown("method", method, HELD)
+    return HELD[method]
 
 
 def method_of(name: str) -> Any:
@@ -42,7 +47,7 @@ def load_channel(run: Any) -> Any:
     return load(run)
 
 
-def evaluate(method: Any, *arguments: Any, **named: Any) -> Evaluation:
+def evaluate(method: Any, *arguments: Any, **named: Any) -> "Evaluation":
     """What a fitted method is worth, by the scoring of its room."""
     found: Evaluation = import_module(f"headrace.{room_of(method.name)}.scoring").evaluate(method, *arguments, **named)
     return found

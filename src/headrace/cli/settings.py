@@ -11,6 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from headrace.cli.places import check_log
 from headrace.errors import UserError, unknown
 from headrace.journeys.schema import LogSchema
 from headrace.journeys.store import Journeys
@@ -158,8 +159,7 @@ def open_journeys(
     from headrace.journeys.prepare import prepare
     from headrace.journeys.readers import recognise
 
-    if not path.exists():
-        raise UserError(f"{path}: no such file or folder; expected journeys or a raw log")
+    check_log(path)
     if keep is not None and keep.exists():
         if resume and (keep / "journeys.json").is_file():
             return Journeys(keep)

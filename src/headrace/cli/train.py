@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG, RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,11 @@ class Train:
     """channels: mtorl | ag, bc, din, discrete-cql, discrete-iql, dt, gru4rec, mirec, odt, r-bcq, sasrec, star,
     wide-deep; predictions: rmtl; fusion: bcq (BatchRL-MTF) | td3, uwac, cql-sac, iql, td3-bc, unified, bo,
     es"""
-    data: Path
+    data: Annotated[Path, LOG]
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The run's new folder."""
-    from_: Annotated[Path | None, QUIET, tyro.conf.arg(name="from", metavar="RUN")] = None
+    from_: Annotated[Path | None, RUN, QUIET, tyro.conf.arg(name="from", metavar="RUN")] = None
     """A run of mtorl to go on from: learns what came since, earlier steps of --data being the past; --set then changes
     forget, learning_rate, epochs, pull and rehearse."""
     protocol: Annotated[str | None, QUIET] = None
@@ -45,9 +46,11 @@ class Train:
     """Write tensorboard files too."""
 
     def execute(self) -> None:
+        from headrace.cli.rooms import method_of, room_of
+
+        room = room_of(self.method)  # a mistake that is told before torch is imported
         from headrace.cli.console import out
         from headrace.cli.fitting import audited, cut, foretold, provenance, reward_changes, settings
-        from headrace.cli.rooms import method_of, room_of
         from headrace.cli.settings import begin_or_resume, configure, open_items, open_journeys
         from headrace.errors import UserError, unknown
         from headrace.journeys.splits import PROTOCOLS
@@ -58,18 +61,18 @@ class Train:
             self.go_on(self.from_)
             return
         kind = method_of(self.method)
-        if self.reward is not None and room_of(self.method) == "predict":
+        if self.reward is not None and room == "predict":
             raise UserError(
                 f"--reward {self.reward}: {self.method} predicts tasks; name them by  --set tasks=NAME=GAIN,..."
             )
-        protocol = self.protocol or ("time" if room_of(self.method) == "fuse" else "honest")
+        protocol = self.protocol or ("time" if room == "fuse" else "honest")
         changes = (*self.set, f"seed={self.seed}")
         configure(self.method, kind.config_type, kind.presets, self.preset, changes)  # mistakes before any work
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, PROTOCOLS)
         begin_or_resume(self.out, self.resume)
         keep = self.out.with_name(f"{self.out.name}-journeys")
-        opened = open_items if room_of(self.method) == "predict" else open_journeys
+        opened = open_items if room == "predict" else open_journeys
         journeys = opened(self.data, self.schema, keep, self.resume)
         changes = (*reward_changes(self.reward, journeys.schema), *changes)
         config = configure(self.method, kind.config_type, kind.presets, self.preset, changes)

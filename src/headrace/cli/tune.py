@@ -7,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Tune:
 
     method: tyro.conf.Positional[str]
     """mtorl, or another method of channels"""
-    data: Path
+    data: Annotated[Path, LOG]
     """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The study's new folder; best.toml in it is a preset that train takes."""
@@ -40,13 +41,17 @@ class Tune:
     """Go on with a study that was stopped, or give it more trials."""
 
     def execute(self) -> None:
+        from headrace.cli.rooms import ROOMS
+        from headrace.errors import UserError, unknown
+
+        if self.method not in ROOMS["channel"]:  # a mistake that is told before torch is imported
+            raise unknown("method", self.method, ROOMS["channel"])
         from headrace.channel.methods import method_of
         from headrace.channel.tuning import FitAndMeasure, check_metric, space_of, study_of
         from headrace.cli.console import out, progress
         from headrace.cli.fitting import audited, provenance
         from headrace.cli.settings import begin_or_resume, configure, open_journeys
         from headrace.cli.spaces import read_space, write_preset
-        from headrace.errors import UserError, unknown
         from headrace.evaluate.results import save
         from headrace.journeys.audit import has_leak
         from headrace.journeys.splits import PROTOCOLS

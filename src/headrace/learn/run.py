@@ -25,7 +25,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from headrace.errors import UserError
+from headrace.errors import UserError, no_run
 from headrace.learn import checkpoint, durable
 from headrace.learn.provenance import environment
 
@@ -85,7 +85,7 @@ class Run:
         """The run in a folder; UserError if there is none."""
         path = Path(path)
         if not (path / "config.json").is_file():
-            raise UserError(f"{path}: not a run (no config.json); make one with  headrace train METHOD --out {path}")
+            raise no_run(path)
         run = cls(path, track)
         if run.manifest.get("format") != FORMAT:
             raise UserError(

@@ -11,7 +11,7 @@ from headrace.journeys.fetch import DATA_SETS, fetch, sha256
 from headrace.journeys.inspect import describe, inspect, save
 from headrace.journeys.prepare import prepare
 from headrace.journeys.readers import READERS
-from headrace.journeys.schema import LogSchema
+from headrace.journeys.schema import Gain, LogSchema
 
 
 def unusual(rows: int = 4_000) -> pl.DataFrame:
@@ -154,3 +154,81 @@ def test_a_clock_with_a_bad_value_is_told_and_not_dropped_in_silence(tmp_path: P
     column = next(c for c in preview.columns if c.column == "timestamp")
     assert draft.time is None and column.role == "left out"
     assert "1 of its values is no time, first 'oops' in row 7" in column.why
+
+
+def answers(rows: int = 400) -> pl.DataFrame:
+    """A log whose outcomes and one trait are written in words."""
+    rng = np.random.default_rng(4)
+    user, bought = rng.integers(0, 40, rows), rng.random(rows) < 0.2
+    return pl.DataFrame(
+        {
+            "customer": [f"c{i}" for i in user],
+            "timestamp": 1_700_000_000 + np.arange(rows),
+            "medium": rng.choice(["mail", "sms"], rows),
+            "opened": rng.choice(["Y", "N"], rows),
+            "response": rng.choice(["True", "False"], rows),
+            "bought": np.where(bought, "yes", "no"),
+            "bought_at": [1_700_000_060 + i if b else None for i, b in enumerate(bought)],
+            "premium": np.where(user % 3 == 0, "yes", "no"),
+            "device_known": rng.choice(["yes", "no"], rows),
+        }
+    )
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv"])
+def test_outcomes_in_words_are_drafted_as_binary_gains_and_read_as_0_and_1(tmp_path: Path, ending: str) -> None:
+    path, log = tmp_path / f"log.{ending}", answers()
+    log.write_parquet(path) if ending == "parquet" else log.write_csv(path)
+    draft, preview = inspect(path)
+    assert draft.gains == (
+        Gain("opened", "binary", "after", "Y", "N"),
+        Gain("response", "binary", "after", *(("True", "False") if ending == "parquet" else ())),  # a csv's are no text
+        Gain("bought", "binary", "at:bought_at", "yes", "no"),
+    )
+    assert draft.channel == "medium"
+    assert {f.name: (f.kind, f.level) for f in draft.features} == {
+        "premium": ("categorical", "user"), "device_known": ("categorical", "step"),
+    }  # fmt: skip
+    assert "'Y' is read as 1, 'N' as 0" in next(c.why for c in preview.columns if c.column == "opened")
+    save(draft, preview, tmp_path / "log.toml")
+    assert LogSchema.load(tmp_path / "log.toml") == draft
+    journeys = prepare(path, str(tmp_path / "log.toml"), tmp_path / "out")
+    log.with_columns((pl.col(g.name) == (g.one or "True")).cast(pl.Int8) for g in draft.gains).write_parquet(
+        tmp_path / "n.parquet"
+    )
+    numbers = prepare(tmp_path / "n.parquet", draft, tmp_path / "numbers")  # 0 and 1 need no words
+    for gain in draft.gains:
+        assert np.array_equal(journeys.gain(gain.name), numbers.gain(gain.name)), gain
+        assert 0 < journeys.gain(gain.name).mean() < 1
+    assert np.array_equal(journeys.column("known_at/bought"), numbers.column("known_at/bought"), equal_nan=True)
+
+
+def test_without_another_outcome_in_sight_words_are_gains_and_never_the_channel(tmp_path: Path) -> None:
+    answers().select("customer", "timestamp", "device_known", "medium").write_csv(tmp_path / "log.csv")
+    renamed = pl.read_csv(tmp_path / "log.csv").rename({"device_known": "happy", "medium": "colour"})
+    renamed.write_csv(tmp_path / "log.csv")
+    draft, _ = inspect(tmp_path / "log.csv")
+    assert (draft.channel, draft.gains) == ("colour", (Gain("happy", "binary", "after", "yes", "no"),))
+
+
+@pytest.mark.parametrize(("third", "shown"), [("maybe", "row 8: maybe"), (None, "row 8: null")])
+def test_a_third_value_of_a_gain_in_words_is_one_line(tmp_path: Path, third: str | None, shown: str) -> None:
+    log = answers()
+    draft = LogSchema("log", "customer", "timestamp", "s", channel="medium", gains=(Gain("opened", one="Y", zero="N"),))
+    opened = [third if row == 7 else value for row, value in enumerate(log["opened"])]
+    log.with_columns(pl.Series("opened", opened)).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UserError, match=f"'opened': values other than 'Y' and 'N' in 1 of 400 rows .first {shown}"):
+        prepare(tmp_path / "log.parquet", draft, tmp_path / "out")
+
+
+def test_a_gain_in_words_without_their_meaning_is_told_what_to_say(tmp_path: Path) -> None:
+    answers().write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(UserError, match=r'values that are text.*one = "yes", zero = "no"'):
+        prepare(tmp_path / "log.parquet", LogSchema("log", "customer", gains=(Gain("opened"),)), tmp_path / "out")
+    for wrong in (
+        Gain("opened", one="Y"),
+        Gain("opened", "classes", one="Y", zero="N"),
+        Gain("opened", one="Y", zero="Y"),
+    ):
+        with pytest.raises(UserError, match="expected two texts of a binary gain"):
+            LogSchema("log", "customer", gains=(wrong,))

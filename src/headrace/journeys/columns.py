@@ -246,8 +246,18 @@ def _gain(made: Plan, gain: Gain) -> None:
             "class codes 0, 1, 2, ... or text", "correct the rows, or declare the gain continuous",
         )  # fmt: skip
         made.fixed[name] = code.fill_nan(None).cast(pl.Int32, strict=False).fill_null(-1)
+    elif gain.kind == "binary" and gain.one is not None and _is_text(made.types[gain.name]):
+        text = pl.col(gain.name).cast(pl.String)
+        _must(
+            made, gain.name, text.is_null() | ~text.is_in([gain.one, gain.zero]),
+            f"values other than {gain.one!r} and {gain.zero!r}", "a binary gain",
+            "correct the rows, or declare the gain classes, without one and zero",
+        )  # fmt: skip
+        made.fixed[name] = (text == gain.one).cast(pl.Int8)
     elif gain.kind == "binary":
-        value = _number(made, gain.name)
+        value = _number(
+            made, gain.name, 'correct the rows, or say in the schema what they mean: one = "yes", zero = "no"'
+        )
         _must(
             made, gain.name, value.is_null() | ~value.cast(pl.Float64).is_in([0.0, 1.0]), "values other than 0 and 1",
             "a binary gain", "correct the rows, or declare the gain continuous or classes",
@@ -266,7 +276,7 @@ def _known_at(made: Plan, gain: Gain) -> pl.Expr:
     own, at = made.fixed["time"], _time(made, gain.known[3:], key=False)
     at_last = pl.lit(None, dtype=pl.Float64)
     if gain.kind == "binary":
-        never = pl.col(gain.name).cast(pl.Float64, strict=False) == 0
+        never = made.fixed[f"gain/{gain.name}"] == 0
         at = pl.when(never & (at < own)).then(None).otherwise(at)  # -1 and the like
         at_last = pl.when(never).then(own + _window(made.schema, gain.name))
     known = pl.when(at.is_not_null()).then(pl.max_horizontal(at, own)).otherwise(at_last)

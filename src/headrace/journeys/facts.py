@@ -32,6 +32,7 @@ _WORDS = {
     "category": "id cat category type code group segment campaign ad tag brand class kind zip region onehot",
 }
 VOCABULARY = {role: frozenset(words.split()) for role, words in _WORDS.items()}
+_ONE_ZERO = ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("ja", "nein"), ("j", "n")
 _NO_IDS = {"bid", "paid", "mid", "grid", "valid", "said", "android", "void", "avoid", "unpaid"}
 
 
@@ -47,6 +48,7 @@ class Facts:
     low: float | None  # numbers only
     high: float | None
     words: frozenset[str]
+    one_zero: tuple[str, str] | None = None  # of text that says yes and no in every row: which is which
 
     @property
     def is_text(self) -> bool:
@@ -56,6 +58,11 @@ class Facts:
     def is_flag(self) -> bool:
         """Holds 0 and 1, and both of them."""
         return self.type == pl.Boolean or (self.distinct == 2 and (self.low, self.high) == (0, 1) and not self.nulls)
+
+    @property
+    def is_binary(self) -> bool:
+        """A flag, in numbers or in text."""
+        return self.is_flag or self.one_zero is not None
 
     def says(self, *roles: str) -> bool:
         return any(self.words & VOCABULARY[role] for role in roles)
@@ -85,7 +92,19 @@ def facts_of(values: pl.Series) -> Facts:
         low=_as_float(low),
         high=_as_float(high),
         words=_split(values.name),
+        one_zero=_one_zero(known) if known.dtype == pl.String and len(known) == len(values) else None,
     )
+
+
+def _one_zero(text: pl.Series) -> tuple[str, str] | None:
+    """The texts for 1 and 0 where a column holds such a pair and nothing else, in capitals or not.
+
+    >>> _one_zero(pl.Series(["No", "Yes", "No"])), _one_zero(pl.Series(["no", "yes", "perhaps"]))
+    (('Yes', 'No'), None)
+    """
+    found = {value.lower(): value for value in text.unique().head(3)}
+    pair = next((pair for pair in _ONE_ZERO if set(pair) == set(found)), None)
+    return None if pair is None or text.n_unique() != 2 else (found[pair[0]], found[pair[1]])
 
 
 def _split(name: str) -> frozenset[str]:

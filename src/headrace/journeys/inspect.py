@@ -176,7 +176,7 @@ class _Draft:
         ids = [
             f
             for f in self._free()
-            if (f.is_text or f.type.is_integer()) and not f.nulls and 1 < f.distinct < rows and not f.is_flag
+            if (f.is_text or f.type.is_integer()) and not f.nulls and 1 < f.distinct < rows and not f.is_binary
         ]
         named = [f for f in ids if f.says("user") and not f.says("about a user")]
         if named:
@@ -279,8 +279,10 @@ class _Draft:
     def _gains(self, at: dict[str, str]) -> list[Gain]:
         gains = []
         for fact in self._free():
-            number = fact.type.is_numeric() or fact.type == pl.Boolean
-            few_events = fact.is_text and fact.says("event") and 2 <= fact.distinct <= _MOST_CHANNELS
+            number = fact.type.is_numeric() or fact.type == pl.Boolean or fact.one_zero is not None
+            few_events = (
+                fact.is_text and fact.one_zero is None and fact.says("event") and 2 <= fact.distinct <= _MOST_CHANNELS
+            )
             if few_events:
                 gains.append(Gain(fact.name, "classes", "after"))
                 self._take(fact.name, "gain, known after", "by its name: what happened, in words")
@@ -288,17 +290,19 @@ class _Draft:
                 continue
             ahead = fact.says("look ahead") or (fact.says("outcome") and fact.says("count"))
             outcome, delayed = fact.says("outcome"), fact.says("delayed")
-            if fact.is_flag and (outcome or fact.says("look ahead")):
+            one, zero = fact.one_zero or (None, None)
+            if fact.is_binary and (outcome or fact.says("look ahead") or (one and fact.says("amount"))):
                 known, why = "after", "by its name: an outcome, 0 or 1"
                 when = next((column for word, column in at.items() if word in fact.words), None)
                 if ahead:
                     known, why = "never", "looks computed over the whole journey, hence a label only"
                 elif when is not None:
                     known, why = f"at:{when}", f"by its name: an outcome that comes later, at {when}"
-                elif delayed and self._stamped(fact.name):
+                elif delayed and self._stamped(fact):
                     known, why = "never", "seems stamped onto earlier rows too; set 'after' if each row has its own"
-                gains.append(Gain(fact.name, "binary", known))
-            elif (outcome or fact.says("amount")) and not fact.says("category"):
+                gains.append(Gain(fact.name, "binary", known, one, zero))
+                why += _read_as(fact)
+            elif not one and (outcome or fact.says("amount")) and not fact.says("category"):
                 known = "never" if ahead else "after"
                 gains.append(Gain(fact.name, "continuous", known))
                 why = "by its name: an outcome in numbers" + (", computed over the whole journey" if ahead else "")
@@ -308,17 +312,19 @@ class _Draft:
         return gains
 
     def _gains_by_value(self) -> list[Gain]:
-        flags = [f for f in self._free() if f.is_flag and f.name in self.varying and not f.says("context")]
+        flags = [f for f in self._free() if f.is_binary and f.name in self.varying and not f.says("context")]
         for fact in flags:
-            self._take(fact.name, "gain, known after", "by its values alone: 0 or 1 and no other outcome in sight")
-        return [Gain(fact.name) for fact in flags]
+            why = "by its values alone: 0 or 1 and no other outcome in sight" + _read_as(fact)
+            self._take(fact.name, "gain, known after", why)
+        return [Gain(fact.name, "binary", "after", *(fact.one_zero or ())) for fact in flags]
 
-    def _stamped(self, column: str) -> bool:
+    def _stamped(self, fact: Facts) -> bool:
         """Whether a 1 is followed by another far more often than chance would have it."""
         user = next((name for name, (role, _) in self.roles.items() if role == "user"), None)
         if user is None:
             return False
-        value = pl.col(column).cast(pl.Float64)
+        value = pl.col(fact.name) == fact.one_zero[0] if fact.one_zero else pl.col(fact.name)
+        value = value.cast(pl.Float64)
         pairs = self.sample.select(value.alias("now"), value.shift(1).over(user).alias("before"))
         again, rate = pairs.filter(pl.col("before") == 1)["now"].mean(), pairs["now"].mean()
         return isinstance(again, float) and isinstance(rate, float) and again > 5 * rate
@@ -339,7 +345,7 @@ class _Draft:
         few = [
             f
             for f in self._free()
-            if f.is_text and not f.nulls and 2 <= f.distinct <= 30 and f.name in self.varying
+            if f.is_text and f.one_zero is None and not f.nulls and 2 <= f.distinct <= 30 and f.name in self.varying
             if not f.says("context", "user", "about a user", "event")
         ]
         if few:
@@ -419,3 +425,7 @@ class _Draft:
         delays = [self.sample.select((pl.col(c) - pl.col(time)).max()).item() for c in columns]
         longest = max((d for d in delays if d is not None), default=0)
         return float(longest) / scale if longest > 0 else None
+
+
+def _read_as(fact: Facts) -> str:
+    return "; {!r} is read as 1, {!r} as 0".format(*fact.one_zero) if fact.one_zero else ""

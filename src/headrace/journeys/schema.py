@@ -61,6 +61,8 @@ class Gain:
     name: str
     kind: GainKind = "binary"
     known: str = "after"  # after | at:COLUMN | never
+    one: str | None = None  # of a binary gain in text: what is read as 1
+    zero: str | None = None  # and as 0; numbers, true and false need neither
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,12 @@ class LogSchema:
                 )
         for gain in self.gains:
             _check(self.name, "gains", gain.name, "kind", gain.kind, get_args(GainKind))
+            told = (gain.one, gain.zero)
+            if told != (None, None) and (gain.kind != "binary" or None in told or gain.one == gain.zero):
+                raise UserError(
+                    f"schema {self.name}: gain {gain.name}: one = {gain.one!r}, zero = {gain.zero!r}; expected two "
+                    "texts of a binary gain, the one read as 1 and the other as 0, or neither"
+                )
             if not gain.known.startswith("at:") or gain.known == "at:":
                 _check(self.name, "gains", gain.name, "known", gain.known, ("after", "at:COLUMN", "never"))
             elif self.time is None:

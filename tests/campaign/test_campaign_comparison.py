@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from headrace.campaign import world_market
+from headrace.campaign.account import total
 from headrace.campaign.allocator import Forecast, Price
 from headrace.campaign.bounds import BOUNDS, bound_of, why_none
 from headrace.campaign.comparing import Cell, Contest, compare, mean_total, share_of
@@ -208,6 +209,22 @@ def test_intervals_of_a_mean_total_narrow_with_seeds() -> None:
     one, four = mean_total(draws[:1]), mean_total(draws)
     assert one.high - one.low == pytest.approx(2 * (four.high - four.low), rel=0.1)
     assert share_of(draws, [np.zeros(200)] * 4).refused
+
+
+def test_gross_gains_have_no_interval_below_0_and_increments_may() -> None:
+    one = np.zeros(300)
+    one[7] = 1.0  # who would have bought anyway
+    found = {("random", 0): cell(one), ("ours", 0): cell(np.zeros(300)), ("paper", 0): cell(-one)}
+    found["random", 0] = dataclasses.replace(found["random", 0], without=np.roll(one, 1))
+    records, _ = compare(Source("w", "campaign", "world"), found)
+    of = {(r["method"], r["metric"]): r for r in records if r["seed"] == 0}
+    normal = total(one)
+    assert normal.low < 0
+    gross = of["random", "true_value"]
+    assert (gross["value"], gross["low"], gross["high"]) == (1.0, 0.0, pytest.approx(normal.high))
+    assert of["random", "incremental_value"]["low"] < 0
+    assert (of["ours", "true_value"]["value"], of["ours", "true_value"]["low"]) == (0.0, None)  # nothing tells how far
+    assert of["paper", "true_value"]["low"] < 0 < of["paper", "true_value"]["high"]  # a gain of negative weight
 
 
 @pytest.fixture(scope="module")

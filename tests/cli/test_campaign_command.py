@@ -45,6 +45,9 @@ def test_results_tell_spend_value_increment_and_regret(spent: Path) -> None:
     rounds = [r for r in records if r["metric"] == "spend" and "round" in r["setting"]]
     assert sum(r["value"] for r in rounds) == pytest.approx(spend["value"])
     assert told["incremental_value", '{"by": "hold-out"}']["value"] is not None
+    for (metric, setting), r in told.items():
+        if metric in ("true_value", "attributed_value") and "gain" in setting:
+            assert r["low"] is None if r["value"] == 0 else 0 <= r["low"] <= r["value"], r
     revenue = told["true_value", '{"gain": "revenue"}'], told["incremental_value", '{"gain": "revenue"}']
     assert revenue[0]["value"] >= revenue[1]["value"]
     manifest = json.loads((spent / "manifest.json").read_text())

@@ -26,6 +26,23 @@ def total(per_user: Floats) -> Interval:
     return Interval(value, value - half, value + half)
 
 
+def of_gains(figure: Interval, *per_user: Floats) -> Interval:
+    """The figure of sums that cannot be negative, as counts cannot: its interval is cut at 0, which takes nothing from
+    its coverage. Where no user gained anything there is none, for nothing tells how far it might be from 0. Gains of
+    negative weight are left as they are.
+    """
+    if figure.low is None or any((values < 0).any() for values in per_user):
+        return figure
+    if figure.value == 0:
+        return Interval(0.0, None, None)
+    return Interval(figure.value, max(figure.low, 0.0), figure.high)
+
+
+def gained_in_all(per_user: Floats) -> Interval:
+    """The total of users' gains, (N,): gross, or what adverts brought them."""
+    return of_gains(total(per_user), per_user)
+
+
 def exactly(value: float) -> Interval:
     """A figure that is counted, not estimated."""
     return Interval(value, value, value)
@@ -58,7 +75,7 @@ def records_of(
 
     found = [entry("spend", exactly(result.spent / MICROS))]
     if result.tells("gross"):
-        found.append(entry("true_value", total(result.value("gross"))))
+        found.append(entry("true_value", gained_in_all(result.value("gross"))))
     else:
         told = Interval(None, None, None, "nobody told what these users gained without an advert in front of them")
         found.append(entry("true_value", told))
@@ -67,15 +84,15 @@ def records_of(
     else:
         told = Interval(None, None, None, "nobody knows what these users would have done without adverts")
         found.append(entry("incremental_value", told))
-        found.append(entry("attributed_value", total(result.value("attributed"))))
+        found.append(entry("attributed_value", gained_in_all(result.value("attributed"))))
     found.append(entry("incremental_value", held_out_estimate(result), by="hold-out"))
     if reference is not None:
         found.append(entry("regret", total(reference.value("gross") - result.value("gross")), "reference"))
     for gain, worth in result.worth.items():
         if worth.gross is not None:
-            found.append(entry("true_value", total(worth.gross), gain=gain))
+            found.append(entry("true_value", gained_in_all(worth.gross), gain=gain))
         if worth.without is None:
-            found.append(entry("attributed_value", total(worth.attributed), gain=gain))
+            found.append(entry("attributed_value", gained_in_all(worth.attributed), gain=gain))
         elif worth.gross is not None:
             found.append(entry("incremental_value", total(worth.gross - worth.without), gain=gain))
     for r in result.rounds:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from headrace.campaign.account import of_gains
 from headrace.campaign.config import CampaignConfig
 from headrace.campaign.contestants import CONTESTANTS, OURS, REFERENCES, Contestant, Material
 from headrace.campaign.money import MICROS
@@ -176,9 +177,10 @@ def _fulls(found: Mapping[tuple[str, int], Cell], seeds: Sequence[int]) -> list[
 def _figures(source: Source, name: str, cells: Sequence[Cell], fulls: Sequence[Cell] | None) -> list[Record]:
     n = sum(len(c.gross) for c in cells)
     spent = [float(c.charged.sum()) for c in cells]
+    gross = [c.gross for c in cells]
     figures = {
         "spend": Interval(float(np.mean(spent)), min(spent), max(spent)),
-        "true_value": mean_total([c.gross for c in cells]),
+        "true_value": of_gains(mean_total(gross), *gross),
         "incremental_value": mean_total([c.increment for c in cells]),
     }
     records = [record(source, name, metric, figure, n) for metric, figure in figures.items()]

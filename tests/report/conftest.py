@@ -46,6 +46,17 @@ def records() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
+def below() -> list[dict[str, Any]]:
+    """MTORL below a floor with a long name on six metrics, and so remarked upon."""
+    found = []
+    for name in ("log_loss", "accuracy", "f1_macro", "f1_macro_per_step", "precision_macro", "recall_macro"):
+        metric, worse = f"action/{name}", 0.03 if name == "log_loss" else -0.03
+        found += [record("mtorl", metric, 0.5 + worse, 0.012), record("past-frequencies", metric, 0.5, 0.012)]
+        found += [record("mtorl", metric, worse, 0.012, against="past-frequencies")]
+    return found
+
+
+@pytest.fixture
 def run(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
     """A run's directory with every file that a page reads."""
     point = {"predicted": 0.2, "observed": 0.21, "low": 0.18, "high": 0.24, "n": 100}

@@ -1,7 +1,10 @@
 """The page of a run: complete, deterministic, self-contained."""
 
+import html
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -111,3 +114,28 @@ def test_an_empty_directory_is_the_users_to_mend(tmp_path: Path) -> None:
 def test_floors_alone_are_called_floors_alone(run: Path, records: list[dict[str, Any]]) -> None:
     (run / "results.json").write_text(json.dumps([r for r in records if r["method"] != "mtorl"]))
     assert "Floors only." in write_page(run).read_text()
+
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+MEASURE = """<script>onload = () => document.title = [...document.querySelectorAll(".scroll")].map(
+  e => e.scrollWidth + ">" + e.clientWidth).join(" ")</script>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no browser is installed")
+@pytest.mark.parametrize(("wide", "scrolls"), [(1280, False), (500, True)])
+def test_the_tables_of_a_run_of_mtorl_fit_a_window_of_usual_width(
+    run: Path, below: list[dict[str, Any]], wide: int, scrolls: bool
+) -> None:
+    (run / "results.json").write_text(json.dumps(below))
+    page = run / "measured.html"
+    page.write_text(write_page(run).read_text().replace("</body>", MEASURE + "</body>"))
+    assert "below floor: past-frequencies" in page.read_text()
+    assert BROWSER is not None
+    words = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={wide},900", "--dump-dom"]
+    words += [f"--user-data-dir={run.parent / 'browser'}", page.as_uri()]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
+    title = re.search(r"<title>([\d> ]+)</title>", html.unescape(shown))
+    assert title, shown[:300]
+    sizes = [tuple(map(int, size.split(">"))) for size in title[1].split()]
+    assert len(sizes) > 2
+    assert any(whole > seen for whole, seen in sizes) == scrolls, sizes

@@ -99,6 +99,12 @@ def test_a_campaign_killed_at_any_round_resumes_to_equal_bytes(demo: Path, spent
     assert set(ours) == set(theirs)
 
 
+def test_resuming_a_campaign_that_is_not_there_begins_one_and_says_so(demo: Path, tmp_path: Path, told: Told) -> None:
+    words = ("campaign", demo, *SPEND, "--days", 1, "--out", tmp_path / "c", "--resume")
+    assert told(*words) == (0, f"{tmp_path / 'c'}: no campaign there to resume; beginning a new one\n")
+    assert told(*words) == (0, "")
+
+
 def test_mistakes_are_told_in_one_line(demo: Path, spent: Path, tmp_path: Path, told: Told) -> None:
     for words, part in (
         ((demo, *SPEND, "--out", spent), "--resume"),

@@ -82,7 +82,7 @@ class Campaign:
         from headrace.cli.console import err, out, progress
         from headrace.cli.contest import pots_of, spender
         from headrace.cli.markets import place_of
-        from headrace.cli.settings import refuse_run
+        from headrace.cli.settings import begin_or_resume
         from headrace.errors import unknown
         from headrace.evaluate.results import Source, save
         from headrace.learn.run import Run
@@ -94,8 +94,7 @@ class Campaign:
             raise unknown("rescore", str(self.rescore), ("touched", "reachable"), "campaign")
         if self.score not in ("gain", "increment"):
             raise unknown("score", self.score, ("gain", "increment"), "campaign")
-        if not self.resume:
-            refuse_run(self.out, ", or go on with --resume")
+        begin_or_resume(self.out, self.resume, "campaign")
         place = place_of(self)
         daily = None if self.daily is None else to_micros(self.daily, "daily")
         limits: dict[str, Any] = {

@@ -214,7 +214,9 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_path: Path):
+def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     words = (
         "compare",
         "fuse",
@@ -269,6 +271,15 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(tmp_pa
     assert call(*words, "--out", tmp_path / "a") == 0
     assert (tmp_path / "a" / "results.json").read_bytes() == first
     assert cell.stat().st_mtime_ns == made
+    held = json.loads(cell.read_text())
+    held["provenance"]["data"] = "another log's"
+    cell.write_text(json.dumps(held))
+    (tmp_path / "a" / "seed-0.json").unlink()
+    capsys.readouterr()
+    assert call(*words, "--out", tmp_path / "a") == 0
+    again = f"{cell.parent}: learnt from another log or for another reward; removed and fitted again\n"
+    assert capsys.readouterr().err == again  # and of the others nothing
+    assert (tmp_path / "a" / "results.json").read_bytes() == first
 
 
 def test_the_cycle_serves_three_arms_and_goes_on_after_a_stop(tmp_path: Path):

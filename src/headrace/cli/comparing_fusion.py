@@ -4,7 +4,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from headrace.cli.console import out, progress
+from headrace.cli.console import err, out, progress
 from headrace.cli.settings import read, refuse_folder
 from headrace.errors import UserError, unknown
 from headrace.evaluate.results import save
@@ -36,7 +36,7 @@ def compare_fusion(
         refuse_folder(folder)
     run = Run.create(folder, described(table), resume=True)
     with progress("comparing") as tell:
-        records = compare(table, seeds, tell)
+        records = compare(table, seeds, tell, err.print)
     save(records, run.path / "results.json")
     write_page(run.path)
     run.seal()

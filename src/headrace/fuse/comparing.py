@@ -100,8 +100,8 @@ class Table:
     sizes: Sizes
     out: Path
 
-    def seed(self, seed: int, tell: Tell) -> list[Record]:
-        """Everything of one seed; the records of each method."""
+    def seed(self, seed: int, tell: Tell, note: Tell) -> list[Record]:
+        """Everything of one seed; the records of each method. `tell` passes by, `note` stays to be read."""
         base = self.base(seed, tell)
         tell(f"seed {seed}: a log of {COMMON} exploration")
         common, common_log, common_parts, config = self.log(COMMON, seed, base)
@@ -129,7 +129,7 @@ class Table:
             for name in names:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
-                    acts[name] = self.method(name, seed, log, parts, ready)
+                    acts[name] = self.method(name, seed, log, parts, ready, note)
                 worths[name] = self.worth(name, seed, acts[name], of, own, config, told["on"])
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
@@ -197,7 +197,7 @@ class Table:
         config = replace(config, reward_weights=reward) if reward else config
         return prepare(log, rows, config, parts.rows("train")), log, parts, fqe
 
-    def method(self, name: str, seed: int, log: Journeys, parts: Split, ready: Prepared) -> Act:
+    def method(self, name: str, seed: int, log: Journeys, parts: Split, ready: Prepared, note: Tell) -> Act:
         """What a variant does, fitted, or loaded where its cell is whole."""
         folder = self.out / "cells" / f"{name}-{seed}"
         kind = VARIANTS[name][0]
@@ -207,7 +207,8 @@ class Table:
         told = valued_on(own, log, parts)
         if (folder / "manifest.json").is_file():
             held = Run.open(folder)
-            if held.manifest["provenance"] != told:  # it learnt from another log or for another reward
+            if held.manifest["provenance"] != told:
+                note(f"{folder}: learnt from another log or for another reward; removed and fitted again")
                 shutil.rmtree(folder)
             elif "files" in held.manifest:
                 return load(held).policy().of_states
@@ -344,9 +345,9 @@ def _diagnosed(source: Source, name: str, metric: str, diagnostic: str, e: Estim
     return record(source, name, f"{metric}_{diagnostic}", known, e.diagnostics["fits"])
 
 
-def compare(table: Table, seeds: int, tell: Tell) -> list[Record]:
+def compare(table: Table, seeds: int, tell: Tell, note: Tell) -> list[Record]:
     """The records of every seed, and their means over the seeds."""
-    found = [r for seed in range(seeds) for r in table.seed(seed, tell)]
+    found = [r for seed in range(seeds) for r in table.seed(seed, tell, note)]
     return found + [r for r in aggregate(found) if seeds > 1]
 
 

@@ -21,10 +21,11 @@ class Fields:
         from headrace.cli.rooms import method_of
 
         kind = method_of(self.method)
-        table = Table("field", "default", "takes", "what it is for", box=None, pad_edge=False)
+        table = Table("field", "default", "what it is for (what it takes)", box=None, pad_edge=False)
         table.columns[0].no_wrap = True
-        for row in described(kind.config_type):
-            table.add_row(*map(Text, row))
+        table.columns[2].overflow = "fold"
+        for field, default, takes, why in described(kind.config_type):
+            table.add_row(Text(field), Text(default), Text.assemble(f"{why} " if why else "", (f"({takes})", "dim")))
         out.print(table)
         out.print(f"presets: {', '.join(kind.presets)}; what a preset says stands over these defaults, --set over both")
 

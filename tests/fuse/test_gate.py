@@ -7,8 +7,9 @@ import pytest
 from feed_logs import bandit
 
 from headrace.errors import UserError
+from headrace.fuse.actions import Actions
 from headrace.fuse.bo import static
-from headrace.fuse.value import MOST_CHANGE, as_drawn, own_values, support, value
+from headrace.fuse.value import MOST_CHANGE, as_drawn, directed, directed_act, own_values, support, value
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
 
@@ -35,6 +36,22 @@ def test_a_policy_within_the_log_is_valued_and_one_beyond_it_is_refused():
     assert near.estimates["value_fqe"].value == pytest.approx(0.1, abs=0.05)
     for estimate in far.estimates.values():
         assert estimate.value is None and "lie where the log has none" in str(estimate.refused)
+
+
+def test_a_policy_of_small_weights_does_what_large_ones_of_the_same_direction_did():
+    """Weights that rank alike are one action: a ring of logged ones, and a policy deep inside it."""
+    rng = np.random.default_rng(0)
+    angle, one = rng.uniform(-np.pi, np.pi, 800), np.ones(800, dtype=np.bool_)
+    action = (rng.uniform(0.7, 0.8, 800) * np.stack([np.cos(angle), np.sin(angle)])).T.astype(np.float32)
+    state = np.zeros((800, 1), dtype=np.float32)
+    reward = 1 + np.cos(angle) + 0.05 * rng.standard_normal(800)
+    of = Transitions(state, action, reward, state, one, ~one, one, np.arange(800), 800)
+    space, act = Actions((-1.0, -1.0), (1.0, 1.0)), static(np.array([0.05, 0.0]))
+    seen = directed(of, space)
+    found = value(directed_act(act, space), seen, QUICK, own_values(seen, QUICK), ("value_fqe",))
+    assert found.far < 0.2 and found.estimates["value_fqe"].value == pytest.approx(2.0, abs=0.1)
+    raw = value(act, of, QUICK, own_values(of, QUICK), ("value_fqe",))
+    assert raw.far == 1.0  # box and all, the log seems never to have been there
 
 
 def test_distances_need_a_log():

@@ -30,7 +30,7 @@ from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import COMMON, LOG_OF, METHODS, VARIANTS, load
 from headrace.fuse.policy import Act
 from headrace.fuse.replay import transitions
-from headrace.fuse.value import DECAY, Worth, own_values, value
+from headrace.fuse.value import DECAY, Worth, directed, directed_act, own_values, value
 from headrace.journeys.seams import Estimate, Floats
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
@@ -105,7 +105,7 @@ class Table:
         base = self.base(seed, tell)
         tell(f"seed {seed}: a log of {COMMON} exploration")
         common, common_log, common_parts, config = self.log(COMMON, seed, base)
-        on = valued_on(common, common_log, common_parts) | {"sizes": asdict(self.sizes)}
+        on = valued_on(common, common_log, common_parts) | {"sizes": asdict(self.sizes), "decay": config.weight_decay}
         told: dict[str, Any] = {"methods": list(self.methods), "on": on}
         done = self.out / f"seed-{seed}.json"
         if done.is_file():
@@ -130,7 +130,8 @@ class Table:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
                     acts[name] = self.method(name, seed, log, parts, ready, note)
-                worths[name] = self.worth(name, seed, acts[name], of, own, config, told["on"])
+                act = directed_act(acts[name], ready.actions)
+                worths[name] = self.worth(name, seed, act, of, own, config, told["on"])
             tell(f"seed {seed}: the truth")
             users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
             values = together(
@@ -235,7 +236,7 @@ class Table:
         file = self.out / "cells" / f"{name}-{seed}.json"
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if told.get("on") == on:
-            return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"], told["edge"])
+            return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"])
         found = value(act, of, config, own)
         file.parent.mkdir(exist_ok=True)
         durable.replace_text(file, json.dumps(asdict(found) | {"on": on}))
@@ -254,7 +255,8 @@ class Table:
     ) -> tuple[Transitions, dict[str, OnPolicy]]:
         """The held-out sessions, and whether each estimator tells what the log's own policy brought on them."""
         rows = parts.rows("test")
-        held = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
+        made = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
+        held = directed(made, ready.actions)
         return held, own_values(held, config)
 
     def reference(self, seed: int, reward: dict[str, float], gamma: float) -> FeedValue:
@@ -302,8 +304,7 @@ class Table:
                 found.append(_told(source, name, f"{metric}_bias", _bias(e, truths[name]["reward_per_session"])))
                 for diagnostic in ("fit_spread", "late_change"):
                     found.append(_diagnosed(source, name, metric, diagnostic, e))
-            for metric, figure_of in (("far_from_log", worth.far), ("action_size", worth.edge)):
-                found.append(record(source, name, metric, Interval(figure_of, None, None), 1))
+            found.append(record(source, name, "far_from_log", Interval(worth.far, None, None), 1))
         return found
 
 

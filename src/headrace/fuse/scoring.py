@@ -13,7 +13,7 @@ from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Evaluation, Source, record
 from headrace.fuse.method import FuseMethod
 from headrace.fuse.replay import lacking, transitions
-from headrace.fuse.value import DECAY, own_values, value
+from headrace.fuse.value import DECAY, directed, directed_act, own_values, value
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.ope.fqe import FQEConfig
@@ -51,12 +51,13 @@ def evaluate(
     method.reads(log)
     policy = method.policy()
     _tell(progress, "states")
-    of = transitions(log, rows, policy.state.of_rows(log, rows), policy.space, method.weights)
+    states = policy.state.of_rows(log, rows)
+    of = directed(transitions(log, rows, states, policy.space, method.weights), policy.space)
     fqe = estimator(method.config.updates, method.config.gamma) if config is None else config
     _tell(progress, "the policy that logged")
     own = own_values(of, fqe)
     _tell(progress, method.name)
-    worth = value(policy.of_states, of, fqe, own)
+    worth = value(directed_act(policy.of_states, policy.space), of, fqe, own)
     sums = returns(of, fqe.gamma)
     group = of.group[of.starts]
     mean = ratios([Term(sums, np.ones(len(sums)))], group, of.groups)

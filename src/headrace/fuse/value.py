@@ -3,6 +3,10 @@
     value_fqe    plain
     value_cfqe   conservative: Zhang et al. 2022 (9) to (11), corrected (ope/fqe.py)
 
+Estimators see the direction of an action's fusion weights alone: every fusion here ranks by a sum that is linear in the
+weights, so that lists are the same at any multiple of them, and a policy of small weights does what logged large ones
+did.
+
 Four things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a fit that had not
 come to rest; a behaviour policy whose own estimate misses its own return; and actions that the log never took, told by
 their distance. A value is the mean of several fits, each with its own start, batches and draw of the users; how far
@@ -19,6 +23,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from headrace.errors import UserError
+from headrace.fuse.actions import Actions
 from headrace.fuse.policy import Act
 from headrace.fuse.state import Floats32
 from headrace.journeys.seams import Estimate
@@ -43,13 +48,32 @@ class Worth:
 
     estimates: dict[str, Estimate]
     far: float  # share of its decisions that the log never took
-    edge: float  # mean size of its actions in half widths: 1 is the box's edge
+
+
+def directions(scaled: Floats32, space: Actions) -> Floats32:
+    """(..., K) scaled actions of the space -> their weights divided by their norm, times sqrt(K): about 1 a coordinate.
+
+    >>> directions(np.float32([[0.1, 0.1], [1.0, 1.0]]), Actions((-2.0, -2.0), (2.0, 2.0))).tolist()
+    [[1.0, 1.0], [1.0, 1.0]]
+    """
+    unit = replace(space, form="unit").scaled(space.weights(scaled))
+    return np.asarray(space.size**0.5 * unit, dtype=np.float32)
+
+
+def directed(of: Transitions, space: Actions) -> Transitions:
+    """The transitions as estimators see them."""
+    return replace(of, action=directions(of.action, space))
+
+
+def directed_act(act: Act, space: Actions) -> Act:
+    """The policy as estimators see it."""
+    return lambda state: directions(act(state), space)
 
 
 def support(policy: Floats32, logged: Floats32, seed: int = 0) -> float:
     """The share of the policy's actions (n, K) farther from every logged one than 99 % of the logged are themselves.
 
-    Distances are Euclidean in half widths, between samples of equal size.
+    Distances are Euclidean, between samples of equal size.
     """
     if len(logged) < 2:
         raise UserError("value: the part holds too little, expected at least 2 logged decisions; give a longer log")
@@ -112,10 +136,9 @@ def value(
     own: dict[str, OnPolicy],
     estimators: Sequence[str] = ESTIMATORS,
 ) -> Worth:
-    """The value of a certain policy by transitions that it was not fitted on."""
+    """The value of a certain policy by transitions that it was not fitted on; both of `directed` actions."""
     asked = choices_of(act, of)
-    actions = act(of.state)
-    far, edge = support(actions, of.action, config.seed), float(np.abs(actions).mean())
+    far = support(act(of.state), of.action, config.seed)
     size = float(np.sqrt(np.mean(returns(of, config.gamma) ** 2))) or 1.0
     found: dict[str, Estimate] = {}
     for name in estimators:
@@ -151,7 +174,7 @@ def value(
         else:
             made = Estimate(None, None, None, len(of.starts), refused="the fit diverged")
         found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), alarm)
-    return Worth(found, far, edge)
+    return Worth(found, far)
 
 
 def _config(name: str, config: FQEConfig) -> FQEConfig:

@@ -101,7 +101,7 @@ def main() -> None:
 
 
 def table(of: Table, seeds: int, name: str, command: str) -> None:
-    found = [r for seed in range(seeds) for r in of.seed(seed, _say)]
+    found = [r for seed in range(seeds) for r in of.seed(seed, _say, _say)]
     whole = aggregate(found) if seeds > 1 else found
     held = {(r["method"], r["metric"], r["against"]): r for r in whole}
     lines = [

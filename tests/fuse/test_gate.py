@@ -10,6 +10,7 @@ from headrace.errors import UserError
 from headrace.fuse.actions import Actions
 from headrace.fuse.bo import static
 from headrace.fuse.value import MOST_CHANGE, as_drawn, directed, directed_act, own_values, support, value
+from headrace.ope.fitted import OnPolicy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.transitions import Transitions
 
@@ -29,9 +30,9 @@ def log(n: int = 600) -> Transitions:
 
 
 def test_a_policy_within_the_log_is_valued_and_one_beyond_it_is_refused():
-    of = log()
-    own = own_values(of, QUICK)
-    near, far = (value(static(np.array(at)), of, QUICK, own) for at in ([0.1, 0.0], [0.3, 0.0]))
+    of, five = log(), replace(QUICK, ensemble=5)
+    own = own_values(of, five)
+    near, far = (value(static(np.array(at)), of, five, own) for at in ([0.1, 0.0], [0.3, 0.0]))
     assert near.far < 0.2 and far.far == 1.0
     assert near.estimates["value_fqe"].value == pytest.approx(0.1, abs=0.05)
     for estimate in far.estimates.values():
@@ -52,6 +53,17 @@ def test_a_policy_of_small_weights_does_what_large_ones_of_the_same_direction_di
     assert found.far < 0.2 and found.estimates["value_fqe"].value == pytest.approx(2.0, abs=0.1)
     raw = value(act, of, QUICK, own_values(of, QUICK), ("value_fqe",))
     assert raw.far == 1.0  # box and all, the log seems never to have been there
+
+
+def test_a_value_that_the_log_cannot_tell_is_refused():
+    few = replace(log(40), reward=np.random.default_rng(1).standard_normal(40))
+    own = {"value_fqe": OnPolicy(0.0, 0.0, -1.0, 1.0, True, 40)}
+    policy, five = static(np.array([0.1, 0.0])), replace(QUICK, ensemble=5)
+    slow = replace(five, learning_rate=1e-3, weight_decay=1.0)
+    told = value(policy, few, slow, own, ("value_fqe",)).estimates["value_fqe"]
+    assert told.value is None and "the log cannot tell" in str(told.refused)
+    many = value(policy, log(), five, own, ("value_fqe",)).estimates["value_fqe"]
+    assert many.value is not None
 
 
 def test_distances_need_a_log():

@@ -7,10 +7,11 @@ Estimators see the direction of an action's fusion weights alone: every fusion h
 weights, so that lists are the same at any multiple of them, and a policy of small weights does what logged large ones
 did.
 
-Four things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a fit that had not
-come to rest; a behaviour policy whose own estimate misses its own return; and actions that the log never took, told by
-their distance. A value is the mean of several fits, each with its own start, batches and draw of the users; how far
-they lie apart, and how far their mean still moved, stand in the diagnostics.
+Five things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a fit that had not
+come to rest; a behaviour policy whose own estimate misses its own return; actions that the log never took, told by
+their distance; and an interval too wide to say anything, as where fits on other draws of the users differ. A value is
+the mean of several fits, each with its own start, batches and draw of the users; how far they lie apart, and how far
+their mean still moved, stand in the diagnostics.
 
 n rows, K weights.
 """
@@ -28,7 +29,7 @@ from headrace.fuse.policy import Act
 from headrace.fuse.state import Floats32
 from headrace.journeys.seams import Estimate
 from headrace.ope import fqe
-from headrace.ope.fitted import OnPolicy, on_policy
+from headrace.ope.fitted import FittedQ, OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.intervals import draw, estimate, refuse
 from headrace.ope.transitions import Choices, Transitions, choices, returns
@@ -39,6 +40,7 @@ SAMPLE = 2_000  # actions between which distances are taken
 FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
 MOST_FAR = 0.2  # share of a policy's decisions that may be
 DECAY = 1.0  # of the networks' weights: with hundreds of state features Q learns a log of few sessions by heart
+MOST_WIDE = 0.25  # of the size of the logged returns, that a value's interval may reach to either side
 MOST_CHANGE = 0.01  # of the size of the logged returns that a value may move over the last fifth of its updates
 
 
@@ -143,21 +145,12 @@ def value(
     found: dict[str, Estimate] = {}
     for name in estimators:
         fitted = fqe.fit(of, asked, _config(name, config))
-        alarm = fitted.alarm
-        if alarm is None and far > MOST_FAR:
-            alarm = f"{far:.0%} of its decisions lie where the log has none (at most {MOST_FAR:.0%} pass)"
+        if np.isfinite(fitted.value):
+            drawn = draw({"v": fitted.functional()}, of.groups, 1_000, config.seed)["v"]
+            made = estimate(drawn, len(of.starts))
+        else:
+            made = Estimate(None, None, None, len(of.starts), refused="the fit diverged")
         change = abs(fitted.late_change) / size
-        if alarm is None and not change <= MOST_CHANGE:
-            alarm = (
-                f"the fit had not come to rest: over the last fifth of {fitted.steps} updates the value moved by "
-                f"{change:.1%} of the size of the logged returns (at most {MOST_CHANGE:.0%} pass); allow more updates"
-            )
-        o = own[name]
-        if alarm is None and not o.covers:
-            alarm = (
-                f"Q fitted for the policy that logged gives {o.estimated:.4g} a session where the log holds "
-                f"{o.observed:.4g}, the interval of the difference being {o.low:.3g} to {o.high:.3g}"
-            )
         raw: dict[str, Any] = {
             "far": far,
             "q_logged": fitted.q_logged,
@@ -168,13 +161,35 @@ def value(
             "updates": fitted.steps,
             "converged": fitted.converged,  # it ended at rest, not because updates ran out
         }
-        if np.isfinite(fitted.value):
-            drawn = draw({"v": fitted.functional()}, of.groups, 1_000, config.seed)["v"]
-            made = estimate(drawn, len(of.starts))
-        else:
-            made = Estimate(None, None, None, len(of.starts), refused="the fit diverged")
-        found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), alarm)
+        why = _refusal(fitted, made, far, own[name], change, size)
+        found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), why)
     return Worth(found, far)
+
+
+def _refusal(fitted: FittedQ, made: Estimate, far: float, own: OnPolicy, change: float, size: float) -> str | None:
+    """Why a value is not to be used; None where nothing speaks against it. `size`: of the logged returns."""
+    if fitted.alarm is not None:
+        return fitted.alarm
+    if far > MOST_FAR:
+        return f"{far:.0%} of its decisions lie where the log has none (at most {MOST_FAR:.0%} pass)"
+    if not change <= MOST_CHANGE:
+        return (
+            f"the fit had not come to rest: over the last fifth of {fitted.steps} updates the value moved by "
+            f"{change:.1%} of the size of the logged returns (at most {MOST_CHANGE:.0%} pass); allow more updates"
+        )
+    if not own.covers:
+        return (
+            f"Q fitted for the policy that logged gives {own.estimated:.4g} a session where the log holds "
+            f"{own.observed:.4g}, the interval of the difference being {own.low:.3g} to {own.high:.3g}"
+        )
+    wide = 0.0 if made.low is None or made.high is None else (made.high - made.low) / 2 / size
+    if wide > MOST_WIDE:
+        return (
+            f"the log cannot tell: the value's interval reaches {wide:.0%} of the size of the logged returns to either "
+            f"side (at most {MOST_WIDE:.0%} pass), as fits on other draws of the users differ; give a longer log, or a "
+            "policy nearer to it"
+        )
+    return None
 
 
 def _config(name: str, config: FQEConfig) -> FQEConfig:

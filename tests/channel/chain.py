@@ -12,7 +12,7 @@ import numpy as np
 
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema
 from headrace.journeys.splits import Split
-from headrace.journeys.store import Journeys, JourneysWriter
+from headrace.journeys.store import Array, Journeys, JourneysWriter
 
 STATES, GAMMA = 10, 0.9
 LEFT, RIGHT, OFF = 0, 1, 2
@@ -39,14 +39,15 @@ def chain_log(path: Path, users: int = 300, cost: float = 0.0, off: float = 0.0,
     """Journeys from states at random until they end. `cost` of a step to the right; `off`: the third channel's share of
     the steps."""
     rng = np.random.default_rng(seed)
-    states, channels, gains, lengths = [], [], [], []
+    states, channels, lengths = (list[int]() for _ in range(3))
+    gains: list[float] = []
     for _ in range(users):
         s, start = int(rng.integers(STATES)), len(states)
         while s not in ENDS:
-            channel = OFF if rng.random() < off else int(rng.integers(2))
+            chosen = OFF if rng.random() < off else int(rng.integers(2))
             states.append(s)
-            channels.append(channel)
-            s += -1 if channel == LEFT else 1
+            channels.append(chosen)
+            s += -1 if chosen == LEFT else 1
             gains.append(ENDS.get(s, 0.0))
         lengths.append(len(states) - start)
     channel = np.array(channels, dtype=np.int16)
@@ -59,7 +60,7 @@ def chain_log(path: Path, users: int = 300, cost: float = 0.0, off: float = 0.0,
         gains=(Gain("gain", "continuous"),),
         cost=Cost("w", "EUR") if cost else None,
     )
-    columns = {"feature/state": np.array(states), "channel": channel, "gain/gain": np.array(gains)}
+    columns: dict[str, Array] = {"feature/state": np.array(states), "channel": channel, "gain/gain": np.array(gains)}
     if cost:
         columns["cost"] = np.where(channel == LEFT, 0.0, cost)
     with JourneysWriter(path, schema) as writer:

@@ -23,15 +23,17 @@ import numpy as np
 import polars as pl
 from made_by import made_by
 
-import headrace
 from headrace.channel.incremental import Incremental, IncrementalConfig, Parent
 from headrace.channel.mtorl import MTORL, MTORLConfig
 from headrace.evaluate.bootstrap import Interval, draws, interval, ratio
 from headrace.evaluate.results import Record, Source, record, save
 from headrace.journeys.onward import onward
+from headrace.journeys.prepare import prepare
 from headrace.journeys.seams import Bools, Floats
 from headrace.journeys.store import Journeys, JourneysWriter, subset
 from headrace.learn.run import Run
+from headrace.simulate.log import simulate
+from headrace.simulate.scenario import Scenario
 
 DAY = 86_400_000.0
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
@@ -69,13 +71,13 @@ def main() -> None:
 
 def kuairand(data: Path, share: float, scratch: Path, seed: int) -> Journeys:
     """A share of the users of KuaiRand-Pure's standard log."""
-    whole = headrace.prepare(data / "kuairand_pure", "kuairand-pure", scratch / "whole")
+    whole = prepare(data / "kuairand_pure", "kuairand-pure", scratch / "whole")
     chosen = np.flatnonzero(np.random.default_rng(seed).random(whole.n_users) < share)
     return subset(whole, chosen, scratch / "log")
 
 
 def world(users: int, days: int, scratch: Path, seed: int) -> Journeys:
-    return headrace.simulate_log(headrace.Scenario.load("ads"), users, days, "logging", seed, scratch / "log")
+    return simulate(Scenario.load("ads"), users, days, "logging", seed, scratch / "log")
 
 
 def before(log: Journeys, moment: float, path: Path) -> Journeys:
@@ -92,6 +94,7 @@ def before(log: Journeys, moment: float, path: Path) -> Journeys:
 
 def streamed(log: Journeys, first: int, days: int, seed: int, scratch: Path) -> tuple[list[Record], dict[str, float]]:
     """Records of every day and of all together, and CPU seconds of each way's fits."""
+    assert log.time is not None
     begin = float(np.floor(np.min(log.time) / DAY) * DAY)
     if log.schema.name == "kuairand-pure":
         begin = float(np.min(log.time))  # its days as the log begins

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from made_by import made_by
 
-import headrace
+from headrace.journeys.prepare import prepare
 from headrace.ope.feedback import feedback
 from headrace.ope.models import reward_model
 from headrace.ope.single import Thresholds, functional, terms
@@ -68,9 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         python = given.python or environment(Path(folder) / "obp")
         for campaign in ("all", "men", "women"):
-            log = headrace.prepare(
-                given.data / f"bts_{campaign}_{campaign}.parquet", "open-bandit", Path(folder) / campaign
-            )
+            log = prepare(given.data / f"bts_{campaign}_{campaign}.parquet", "open-bandit", Path(folder) / campaign)
             rows, m = np.arange(log.n_steps), len(log.channels)
             reward = np.asarray(log.gain("click"), dtype=np.float64)
             chance = np.asarray(log.column("propensity"), dtype=np.float64)
@@ -86,8 +84,8 @@ def main() -> None:
                 lines.append(f"| {campaign} | {name} | {ours:.9f} | {theirs:.9f} | {abs(ours - theirs):.1e} |")
     print("\n".join(lines))
     if given.out:
-        told = made_by(f"python bench/ope_obp.py {given.data}")
-        given.out.write_text("\n".join(lines) + f"\n\n{told}\n", encoding="utf-8")
+        made = made_by(f"python bench/ope_obp.py {given.data}")
+        given.out.write_text("\n".join(lines) + f"\n\n{made}\n", encoding="utf-8")
     if worst > TOLERANCE:
         sys.exit(f"the estimates differ by {worst:.1e}, more than {TOLERANCE:g}")
 

@@ -37,7 +37,6 @@ from made_by import made_by
 from mtorl import TABLES
 from sweeps import FULL, QUICK, Size, sample_of
 
-import headrace
 from headrace.channel.heads import ONEHOT, RewardTarget, combination
 from headrace.channel.mtorl import MTORL, MTORLConfig
 from headrace.channel.predictions import Predictions
@@ -52,6 +51,8 @@ from headrace.journeys.views import view
 from headrace.ope.selection import threshold
 from headrace.ope.valuation import Candidate, reward_of, value
 from headrace.report.numbers import show
+from headrace.simulate.log import simulate
+from headrace.simulate.scenario import Scenario
 
 SHARE = 0.375
 LOSSES: dict[Kind, tuple[str, ...]] = {
@@ -198,7 +199,7 @@ def outcomes(log: Journeys, taught: Taught, name: str, rows: Any) -> tuple[Kind,
 def prices(seed: int, folder: Path, size: Size) -> list[Record]:
     """What a price on cost changes: clicks and cost a step, by s."""
     users = 4_000 if size.users is None else size.users
-    log = headrace.simulate_log(headrace.Scenario.load("ads"), users, 7, "uniform", seed, folder / f"ads-{seed}")
+    log = simulate(Scenario.load("ads"), users, 7, "uniform", seed, folder / f"ads-{seed}")
     split = log.split("honest", seed=seed)
     rows = split.rows("test")
     click = {"click": 1.0}

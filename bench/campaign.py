@@ -78,7 +78,7 @@ def by_budget(folder: Path, pictures: Path) -> str:
 
 def of_variants(folders: dict[str, Path]) -> str:
     """A row a variant: each method's increment as a share of full information's, and ours less the paper's."""
-    lines = []
+    lines: list[str] = []
     for name, folder in folders.items():
         found = {row[0]: row for row in rows(load(folder / "results.json"))}
         methods = [m for m in FEW.split(",") if m != "full-information"]

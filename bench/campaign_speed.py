@@ -203,10 +203,10 @@ def main() -> None:
 def _named(turns: list[Turn]) -> dict[str, Turn]:
     """The rounds that the table tells of."""
     found: dict[str, Turn] = {}
-    for record, *seconds in turns:
+    for turn in turns:
+        record = turn[0]
         if record["turn"] < 2:
-            place = f"day {record['day'] + 1}, turn {record['turn'] + 1}, {record['stage']}"
-            found[place] = (record, *seconds)
+            found[f"day {record['day'] + 1}, turn {record['turn'] + 1}, {record['stage']}"] = turn
     return found
 
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mtorl import SAMPLES, TABLES
@@ -31,7 +32,7 @@ from headrace.report.render import markdown
 from headrace.report.table import results_tables
 
 FLOORS = ("prior", "past-rate", "lightgbm")
-VARIANTS = {
+VARIANTS: dict[str, dict[str, Any]] = {
     "din": {},
     "din-frozen": {"encoder": ""},
     "din-co-trained": {"encoder": "", "co_train": True},

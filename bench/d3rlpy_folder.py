@@ -4,8 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("d3rlpy==2.8.1", "gym==0.26.2", "gym-notices", "h5py", "structlog", "colorama", "dataclasses-json==0.6.7")
-PACKAGES += ("marshmallow==3.26.1", "typing-inspect", "mypy-extensions")
+PACKAGES: tuple[str, ...] = ("d3rlpy==2.8.1", "gym==0.26.2", "gym-notices", "h5py", "structlog", "colorama")
+PACKAGES += ("dataclasses-json==0.6.7", "marshmallow==3.26.1", "typing-inspect", "mypy-extensions")
 
 
 def install(folder: Path) -> Path:

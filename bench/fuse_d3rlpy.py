@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -91,7 +91,10 @@ def main() -> None:
         given.out.write_text(f"{text}\n\n{made_by(f'python bench/fuse_d3rlpy.py --seeds {given.seeds}')}\n", "utf-8")
 
 
-def pushed(x: Floats, a: Floats) -> tuple[Floats, Floats]:
+Number = TypeVar("Number", float, Floats)
+
+
+def pushed(x: Number, a: Number) -> tuple[Number, Number]:
     """Where a push leads, and its reward."""
     then = np.clip(x + PUSH * a, -1, 1)
     return then, -np.square(then) - 0.1 * np.square(a)
@@ -100,7 +103,8 @@ def pushed(x: Floats, a: Floats) -> tuple[Floats, Floats]:
 def log() -> Transitions:
     """Episodes of random pushes."""
     rng = np.random.default_rng(0)
-    state, action, reward, after, end, first = [], [], [], [], [], []
+    state, action, reward, after = (list[float]() for _ in range(4))
+    end, first = list[bool](), list[int]()
     for _ in range(EPISODES):
         x, over = rng.uniform(-1, 1), False
         first.append(len(state))
@@ -108,8 +112,9 @@ def log() -> Transitions:
             a = rng.uniform(-1, 1)
             then, r = pushed(x, a)
             over = bool(rng.random() < END)
-            for column, value in zip((state, action, reward, after, end), (x, a, r, then, over), strict=True):
+            for column, value in zip((state, action, reward, after), (x, a, r, then), strict=True):
                 column.append(value)
+            end.append(over)
             x = then
     terminated = np.array(end)
     initial = np.isin(np.arange(len(state)), first)

@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit, softmax
@@ -27,7 +28,7 @@ from headrace.channel.mtorl import MTORL, PRESETS, MTORLConfig
 from headrace.channel.scoring import predict_all, source_of
 from headrace.cli.settings import configure
 from headrace.evaluate.bootstrap import draws, interval, ratio
-from headrace.evaluate.floors import CLASS_FLOORS, GAIN_FLOORS
+from headrace.evaluate.floor_names import CLASS_FLOORS, GAIN_FLOORS
 from headrace.evaluate.folds import pooled
 from headrace.evaluate.metrics import CLIP, Predicted, Steps, losses
 from headrace.evaluate.results import Record, Source, aggregate, record, save, score
@@ -147,9 +148,9 @@ def kept(sample: str, protocol: str, seed: int, fold: int | None, journeys: Jour
     told = (environment()["commit"], dataclasses.asdict(config), given.floors)
     path = given.keep / sample / protocol / f"{seed}{'' if fold is None else f'-{fold}'}.pickle"
     if path.is_file():
-        held, cut = pickle.loads(path.read_bytes())  # noqa: S301, a file of our own
-        if held == told:
-            return cut
+        held: tuple[Any, Cut] = pickle.loads(path.read_bytes())  # noqa: S301, a file of our own
+        if held[0] == told:
+            return held[1]
     split = journeys.split(protocol, seed, fold)
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as run:
@@ -244,6 +245,7 @@ def mean_losses(seeds: list[Scored]) -> tuple[Steps, dict[str, Floats]]:
     names = [m for m in seeds[0][1] if all(isinstance(methods[m], Predicted) for _, methods in seeds)]
     totals, counts = {m: np.zeros(len(rows)) for m in names}, np.zeros(len(rows))
     for of_seed, methods in seeds:
+        assert of_seed.rows is not None and of_seed.users is not None
         at = np.searchsorted(rows, of_seed.rows)
         labels[at], counts[at] = of_seed.labels, counts[at] + 1
         users[at] = of_seed.users

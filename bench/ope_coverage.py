@@ -165,11 +165,11 @@ def summary(rows: list[dict[str, Any]]) -> str:
     for low, high in pairwise(BANDS):
         band = [r for r in rows if low <= r["ess_groups"] < high]
         if band:
-            accepted = sum(r["refused"] is None for r in band)
+            through = sum(r["refused"] is None for r in band)
             counted = [r for r in band if r["refused"] is None] or band
             shares = [np.mean([holds(r, e) for r in counted]) for e in HONEST]
             name = f"{low:g} to {high:g}" if high < np.inf else f"{low:g} and more"
-            lines.append(f"| {name} | {len(band)} | {accepted} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
+            lines.append(f"| {name} | {len(band)} | {through} | " + " | ".join(f"{s:.1%}" for s in shares) + " |")
     return "\n".join(lines)
 
 

@@ -64,11 +64,12 @@ def main() -> None:
         records += [r | {"setting": r["setting"] | {"inputs": inputs}} for r in test + train]
 
         def f1(found: list[Record], name: str) -> float:
-            return next(
+            value: float = next(
                 r["value"]
                 for r in found
                 if r["method"] == name and r["metric"] == "action/f1_macro" and r["against"] is None
             )
+            return value
 
         figures = " | ".join(f"{f1(*of):.3f}" for of in ((test, "mtorl"), (train, "mtorl"), (test, "look-up")))
         lines.append(

@@ -82,11 +82,11 @@ def main() -> None:
     for users, limits, per_user, solved in CASES:
         of = [r for r in rows if (r["users"], r["limits"], r["per_user"]) == (users, limits, per_user)]
         if of:
-            theirs = f"{max(r['highs_seconds'] for r in of):.1f}" if solved else "-"
+            slowest = f"{max(r['highs_seconds'] for r in of):.1f}" if solved else "-"
             lacks = f"{max(r['lacks'] for r in of):.1e}" + ("" if solved else " (dual)")
             lines.append(
                 f"| {users:,} | {'3 caps, 2 floors' if limits else 'none'} | {per_user} | "
-                f"{max(r['seconds'] for r in of):.1f} | {theirs} | {lacks} |"
+                f"{max(r['seconds'] for r in of):.1f} | {slowest} | {lacks} |"
             )
     lines += [
         "",

@@ -40,7 +40,7 @@ from headrace.simulate.feed_log import simulate_feed
 from headrace.simulate.scenario import Scenario
 
 TABLES = Path(__file__).resolve().parents[1] / "docs" / "tables"
-CONTROLS = ("constant", "decay", "focal", "return", "shuffled", "normalised")
+CONTROLS: tuple[str, ...] = ("constant", "decay", "focal", "return", "shuffled", "normalised")
 CONTROLS += ("uncertainty", "dwa", "gradnorm", "pcgrad", "wl", "nlc")
 PLE = ("ple", "rmtl-ple", *(f"ple-{c}" for c in CONTROLS), "d-ple")
 OTHERS = tuple(name for b in ("esmm", "mmoe") for name in (b, f"{b}-constant", f"rmtl-{b}"))
@@ -91,7 +91,9 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> None:
     names = tuple(given.methods or METHODS.get(given.part, tuple(more)))
     plan = comparing.cells(names, given.seeds, dataclasses.asdict(base), folder / "cells", more)
     print(f"{comparing.expected_s(prepared, plan) / 60:.0f} min expected", file=sys.stderr, flush=True)
-    found, seconds, steps = {}, {}, {}
+    found: dict[tuple[str, int], np.ndarray] = {}
+    seconds: dict[str, list[float]] = {}
+    steps: dict[str, int] = {}
     for cell, method in comparing.fit_cells(plan, journeys, split, prepared, lambda s: s, {}):
         found[cell.method, cell.seed] = method.predict_table(prepared.parts["test"], prepared.parts["test"].rows)
         spent = json.loads((cell.folder / "manifest.json").read_text())["seconds"]

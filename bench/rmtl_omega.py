@@ -21,8 +21,10 @@ from headrace.learn.run import Run
 from headrace.predict import comparing
 from headrace.predict.backbones import Sizes
 from headrace.predict.critics import Critic, returns, rewards
+from headrace.predict.features import Features
 from headrace.predict.retrain import predict
 from headrace.predict.rmtl import RMTLConfig, prepare
+from headrace.predict.table import Table
 
 
 def main() -> None:
@@ -53,10 +55,12 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> str:
     ]
     lines.append("|---" * 8 + "|")
     for seed in range(given.seeds):
-        logits = predict(fitted["ple", seed][1].network, train)  # stage A, by which stage C starts
+        actor = fitted["ple", seed][1].network
+        assert actor is not None
+        logits = predict(actor, train)  # stage A, by which stage C starts
         q = values(fitted["rmtl-ple", seed][0], prepared.features, train, logits.sigmoid())
         came = -returns(rewards(logits, train.labels) * train.known, train.position, train.last, config.gamma)
-        now = torch.distributions.Bernoulli(logits=logits).entropy()
+        now = torch.distributions.Bernoulli(logits=logits).entropy()  # type: ignore[no-untyped-call]
         for k, task in enumerate(tasks):
             omega = 1 - config.lambda_ * q[:, k]
             beside = [np.corrcoef(-q[:, k], x)[0, 1] for x in (came[:, k], now[:, k], train.position)]
@@ -65,7 +69,7 @@ def measure(given: argparse.Namespace, folder: Path, scratch: Path) -> str:
     return "\n".join(lines) + f"\n\nRMTL-PLE, {len(train):,} training rows; the last three are correlations."
 
 
-def values(cell: comparing.Cell, features: object, train: object, actions: torch.Tensor) -> np.ndarray:
+def values(cell: comparing.Cell, features: Features, train: Table, actions: torch.Tensor) -> np.ndarray:
     """(n, K) Q of a cell's critics."""
     c = cell.config
     sizes = Sizes(c.width, c.experts, c.embedding, c.dropout, c.unknown, c.input_dropout, c.embedding_start)

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from headrace.evaluate.significance import over_seeds
 from headrace.journeys.prepare import prepare as prepare_log
 from headrace.journeys.splits import uniform_of_users
-from headrace.journeys.store import subset
+from headrace.journeys.store import Journeys, subset
 from headrace.predict.backbones import Network, Sizes, inputs
 from headrace.predict.rmtl import RMTLConfig, prepare
 from headrace.predict.tasks import parents
@@ -34,19 +35,27 @@ from headrace.predict.tasks import parents
 PACKAGES = (["--no-deps", "torch-rechub==0.9.0"], ["--no-deps", "pandas", "python-dateutil", "pytz", "tzdata", "six"])
 
 
-def fit(model, given, labels, seed, setting):
+def fit(
+    model: torch.nn.Module,
+    given: dict[str, tuple[torch.Tensor, torch.Tensor]],
+    labels: dict[str, torch.Tensor],
+    seed: int,
+    setting: dict[str, Any],
+) -> tuple[np.ndarray, float]:
     """The loop of both, handed on as text: the best epoch of test predictions, processor seconds an epoch."""
-    best, seconds = None, []
+    best: tuple[float, np.ndarray] | None = None
+    seconds: list[float] = []
     optimiser = torch.optim.AdamW(model.parameters(), lr=setting["rate"], weight_decay=setting["decay"])
     for epoch in range(setting["epochs"]):
         started = time.process_time()
         model.train()
         order = torch.from_numpy(np.random.default_rng([seed, epoch]).permutation(len(labels["train"])))
-        for at in order.split(setting["batch"]):
+        for at in torch.split(order, setting["batch"]):
             p = model(*[t[at] for t in given["train"]]).clamp(1e-7, 1 - 1e-7)
-            loss = sum(F.binary_cross_entropy(p[:, k], labels["train"][at, k]) for k in range(p.shape[1]))
+            losses = (F.binary_cross_entropy(p[:, k], labels["train"][at, k]) for k in range(p.shape[1]))
+            loss = sum(losses, torch.zeros(()))
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         seconds.append(time.process_time() - started)
         model.eval()
@@ -55,11 +64,12 @@ def fit(model, given, labels, seed, setting):
         found = float(F.binary_cross_entropy(p["validation"].clamp(1e-7, 1 - 1e-7), labels["validation"]))
         if best is None or found < best[0]:
             best = found, p["test"].numpy()
+    assert best is not None
     return best[1], float(np.median(seconds))
 
 
 THEIRS = (
-    "import time\nimport numpy as np, torch, torch.nn.functional as F\n"
+    "import time\nfrom typing import Any\nimport numpy as np, torch, torch.nn.functional as F\n"
     + inspect.getsource(fit)
     + """
 import json, sys
@@ -103,7 +113,8 @@ class Ours(torch.nn.Module):
         self.network = network
 
     def forward(self, ids: torch.Tensor, numbers: torch.Tensor) -> torch.Tensor:
-        return self.network(ids, numbers).sigmoid()
+        logits: torch.Tensor = self.network(ids, numbers)
+        return logits.sigmoid()
 
 
 def main() -> None:
@@ -128,13 +139,13 @@ def main() -> None:
         given.out.write_text(f"{text}\n\n{told}\n", encoding="utf-8")
 
 
-def measure(journeys, scratch: Path, seeds: int, epochs: int) -> str:
+def measure(journeys: Journeys, scratch: Path, seeds: int, epochs: int) -> str:
     config = RMTLConfig()
     prepared = prepare(journeys, journeys.split("time", 0), config, ("test",))
     features = prepared.features
     sizes = Sizes(config.width, config.experts, config.embedding, config.dropout)
     bins = inputs(sizes, features).bins
-    setting = {
+    setting: dict[str, Any] = {
         "rate": config.learning_rate,
         "decay": 1e-3,
         "epochs": epochs,

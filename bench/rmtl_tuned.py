@@ -14,13 +14,16 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from made_by import made_by
 from rmtl import TABLES, figure, log_of, sure
 
-from headrace.evaluate.floor_models import LIGHTGBM_SPACE, fit_lightgbm
+from headrace.evaluate.floor_features import Table
+from headrace.evaluate.floor_models import LIGHTGBM_SPACE, Predict, fit_lightgbm
 from headrace.evaluate.metrics import CLIP, Predicted, Steps
 from headrace.evaluate.results import Source, save
 from headrace.learn.durable import replace_text
@@ -96,15 +99,12 @@ def measure(given: argparse.Namespace, scratch: Path) -> None:
     for k, task in enumerate(prepared.features.tasks):
         labels = {part: held.labels[:, k].numpy().astype(np.float64) for part, held in prepared.parts.items()}
         rows = {part: floor_rows(table, np.arange(len(labels[part]))) for part, table in columns.items()}
-        told = (rows["train"], labels["train"], rows["validation"], labels["validation"], "binary", 0, 0)
-
-        def theirs(changes: Changes, told=told, rows=rows, labels=labels) -> float:
-            answer = fit_lightgbm(*told, parameters=changes)
-            return float(log_losses(answer(rows["validation"]), labels["validation"]).mean())
-
+        held, truth = rows["validation"], labels["validation"]
+        fit = partial(fit_lightgbm, rows["train"], labels["train"], held, truth, "binary", 0, 0)
+        theirs = partial(of_trees, fit, held, truth)
         chosen[f"LightGBM of {task.name}"] = search(task.name, dict(LIGHTGBM_SPACE), theirs, given)
-        trees["lightgbm"].append(fit_lightgbm(*told)(rows["test"]))
-        answer = fit_lightgbm(*told, parameters=chosen[f"LightGBM of {task.name}"])
+        trees["lightgbm"].append(fit()(rows["test"]))
+        answer = fit(parameters=chosen[f"LightGBM of {task.name}"])
         trees["lightgbm-tuned"].append(answer(rows["test"]))
     theirs_s = time.perf_counter() - begun
     found |= {(name, 0): np.stack(of_tasks, axis=1) for name, of_tasks in trees.items()}
@@ -169,12 +169,19 @@ def log_losses(p: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return -np.log(np.where(labels == 1, p, 1 - p))
 
 
-def search(name, space: Space, objective, given: argparse.Namespace) -> Changes:
+def of_trees(fit: Callable[..., Predict], held: Table, labels: np.ndarray, changes: Changes) -> float:
+    """The mean log loss on held-out rows of trees with these changes."""
+    return float(log_losses(fit(parameters=changes)(held), labels).mean())
+
+
+def search(name: str, space: Space, objective: Callable[[Changes], float], given: argparse.Namespace) -> Changes:
     """The changes of the smallest validation loss; a trial that this commit has run is read."""
     path = given.keep / f"{name}-{given.share:g}.json"
     commit = environment()["commit"]
     held = json.loads(path.read_text()) if path.is_file() else {}
-    seen = [(changes, value) for changes, value in held.get("seen", [])] if held.get("commit") == commit else []
+    seen: list[tuple[Changes, float]] = []
+    if held.get("commit") == commit:
+        seen = [(changes, value) for changes, value in held.get("seen", [])]
     for trial in range(len(seen), given.trials):
         changes = propose(space, seen, derive_seed(0, "trial", trial)) if trial else {}
         seen.append((changes, objective(changes)))

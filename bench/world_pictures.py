@@ -142,9 +142,8 @@ def policies(users: int = 8000) -> alt.LayerChart:
     base = alt.Chart(pl.DataFrame(rows)).encode(alt.X("day:Q", title="days"), color=colour)
     band = base.mark_area(opacity=0.18).encode(alt.Y("low:Q", title="EUR a user above no advert"), alt.Y2("high:Q"))
     line = base.mark_line().encode(alt.Y("profit:Q"))
-    return (band + line).properties(
-        width=520, height=280, title="Profit above no advert (8,000 users, 95 % paired interval)"
-    )
+    layered: alt.LayerChart = band + line
+    return layered.properties(width=520, height=280, title="Profit above no advert (8,000 users, 95 % paired interval)")
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def test_the_test_part_is_never_read(tmp_path: Path, space: Path, told: Told):
 )
 def test_a_space_file_that_is_wrong_is_told_in_one_line(tmp_path: Path, told: Told, text: str, wanted: str):
     (tmp_path / "space.toml").write_text(text)
-    words = ("tune", "mtorl", "--data", tmp_path / "none", "--out", tmp_path / "study")
+    words = ("tune", "mtorl", "--data", tmp_path, "--out", tmp_path / "study")
     code, err = told(*words, "--space", tmp_path / "space.toml")
     assert (code, err.count("\n")) == (2, 1)
     assert wanted in err
@@ -162,7 +162,7 @@ def test_a_space_file_that_is_wrong_is_told_in_one_line(tmp_path: Path, told: To
     ],
 )
 def test_a_mistake_is_told_before_any_work(tmp_path: Path, told: Told, words: tuple[object, ...], wanted: str):
-    code, err = told("tune", "mtorl", "--data", tmp_path / "none", "--out", tmp_path / "study", *words)
+    code, err = told("tune", "mtorl", "--data", tmp_path, "--out", tmp_path / "study", *words)
     assert (code, err.count("\n")) == (2, 1)
     assert wanted in err
     assert not (tmp_path / "study").exists()
@@ -170,13 +170,13 @@ def test_a_mistake_is_told_before_any_work(tmp_path: Path, told: Told, words: tu
 
 def test_without_optuna_the_extra_is_named_before_any_work(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    code, err = told("tune", "mtorl", "--data", tmp_path / "none", "--out", tmp_path / "study")
+    code, err = told("tune", "mtorl", "--data", tmp_path, "--out", tmp_path / "study")
     assert (code, err.count("\n")) == (2, 1)
     assert "pip install 'headrace[tune]'" in err
 
 
 def test_a_field_that_is_fixed_and_searched_is_refused(tmp_path: Path, space: Path, told: Told):
-    words = ("tune", "mtorl", "--data", tmp_path / "none", "--out", tmp_path / "study", "--space", space)
+    words = ("tune", "mtorl", "--data", tmp_path, "--out", tmp_path / "study", "--space", space)
     code, err = told(*words, "--set", "width=8")
     assert (code, err.count("\n")) == (2, 1)
     assert "--set width" in err

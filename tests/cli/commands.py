@@ -21,10 +21,10 @@ def call(*words: object, cwd: Path | None = None) -> Done:
     return subprocess.run(command(*words), env=ENVIRONMENT, cwd=cwd, capture_output=True, text=True, check=False)
 
 
-def whole(*words: object) -> Done:
-    """A command that must end well, and say nothing on stderr."""
+def whole(*words: object, says: str = "") -> Done:
+    """A command that must end well, and say nothing on stderr, or one line with `says`."""
     done = call(*words)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert done.returncode == 0 and done.stderr.count("\n") == bool(says) and says in done.stderr, done.stderr
     return done
 
 

@@ -22,8 +22,8 @@ def din(demo: Path, journeys: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def test_it_is_measured_recommends_and_acts(din: Path, unseen: Path, tmp_path: Path, told: Told):
-    assert told("evaluate", din, "--floors", "prior", "past-rate") == (0, "")
-    assert "DIN" in (din / "report.html").read_text()
+    assert told("evaluate", din, "--floors", "prior", "past-rate", "--out", tmp_path / "worth") == (0, "")
+    assert "DIN" in (tmp_path / "worth" / "report.html").read_text()
     assert told("recommend", din, "--data", unseen, "--out", tmp_path / "next.parquet") == (0, "")
     assert sorted(pl.read_parquet(tmp_path / "next.parquet")["user"]) == sorted(Journeys(unseen).users.tolist())
     words = ("simulate", "ads", "--users", "8", "--days", "3", "--policy", din, "--out", tmp_path / "log")

@@ -33,6 +33,34 @@ def test_the_own_journeys_given_by_name_are_the_own_test_part(run: Path, journey
     assert {r["part"] for r in records(tmp_path / "a")} == {"test"}
 
 
+def test_only_all_floors_on_the_own_test_part_replace_the_results_of_the_run(run: Path, unseen: Path, told: Told):
+    before = bytes_of(run)
+    for words, name in (
+        (("--floors", "prior"), "run-some-floors"),
+        (("--floors", "prior", "--part", "validation"), "run-validation-some-floors"),
+        (("--data", unseen), "run-on-journeys"),
+    ):
+        assert told("evaluate", run, *words) == (0, "")
+        assert bytes_of(run) == before
+        assert records(run.with_name(name))
+        for again in ((), ("--out", run)):
+            code, err = told("evaluate", run, *words, *again)
+            assert (code, err.count("\n")) == (2, 1)
+            assert "choose another --out" in err
+    assert told("evaluate", run) == (0, "")
+    assert {r["method"] for r in records(run)} > {"mtorl", "prior", "trees"}
+
+
+def test_a_page_of_another_log_shows_that_log_and_no_audit_of_the_own_one(demo: Path, unseen: Path, tmp_path: Path):
+    done = call("evaluate", demo, "--data", unseen, "--floors", "prior", "--out", tmp_path / "other")
+    assert "users, whom training saw" in done.stdout
+    page = (tmp_path / "other" / "report.html").read_text()
+    assert "of another log than it was fitted on" in page
+    assert "users of the training, left out" in page
+    assert "What the audit found" not in page
+    assert "What the audit found" in (demo / "report.html").read_text()
+
+
 def test_a_run_is_measured_on_journeys_it_never_saw_with_the_floors(demo: Path, unseen: Path, tmp_path: Path):
     before = bytes_of(demo)
     done = call("evaluate", demo, "--data", unseen, *FLOORS, "--out", tmp_path / "other")

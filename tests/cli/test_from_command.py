@@ -52,7 +52,7 @@ def test_a_chain_of_runs_is_killed_resumed_and_measured(days: dict[int, Path], f
     assert provenance["parent"]["model"] == durable.sha256(undisturbed / "model.safetensors")
     assert json.loads((third / "config.json").read_text())["from"]["model"] == provenance["parent"]["model"]
     assert told("evaluate", third, "--floors", "prior") == (0, "")
-    assert json.loads((third / "results.json").read_text())
+    assert json.loads((third.with_name("third-some-floors") / "results.json").read_text())
     assert told("evaluate", third, "--data", days[12], "--floors", "prior", "--out", tmp_path / "other") == (0, "")
     audit = {f["check"]: f for f in json.loads((third / "audit.json").read_text())}
     assert audit["transforms"]["verdict"] == "clean" and "parent" in audit["transforms"]["detail"]

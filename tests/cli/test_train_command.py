@@ -116,14 +116,14 @@ def test_a_raw_log_keeps_its_journeys_beside_the_run(tmp_path: Path, told: Told)
     assert done.returncode == 0
     assert done.stderr == f"{log} is a raw log; preparing it as {schema}, to {run}-journeys\n"
     assert told("evaluate", run, "--floors", "prior") == (0, "")
-    results = (run / "results.json").read_bytes()
+    results = (tmp_path / "run-some-floors" / "results.json").read_bytes()
 
     moved = tmp_path / "elsewhere"
     moved.mkdir()
     for name in ("run", "run-journeys"):
         (tmp_path / name).rename(moved / name)
     assert told("evaluate", moved / "run", "--floors", "prior") == (0, "")
-    assert (moved / "run" / "results.json").read_bytes() == results
+    assert (moved / "run-some-floors" / "results.json").read_bytes() == results
 
     code, err = told("recommend", moved / "run", "--data", log, "--out", tmp_path / "next.csv")
     assert (code, err) == (0, f"{log} is a raw log; preparing it as letters, for this command alone\n")

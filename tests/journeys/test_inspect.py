@@ -156,6 +156,26 @@ def test_a_clock_with_a_bad_value_is_told_and_not_dropped_in_silence(tmp_path: P
     assert "1 of its values is no time, first 'oops' in row 7" in column.why
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (["yes", "no", "no", "maybe", "no", "yes"], "1 of its values is neither yes nor no, first 'maybe' in row 4"),
+        (["Y", None, "N", None, "N", "N"], "2 of its values are neither yes nor no, first empty in row 2"),
+        (["1", "0", "?", "0", "1", "1"], "1 of its values is no number, first '?' in row 3"),
+    ],
+)
+def test_an_outcome_with_a_bad_value_is_told_and_is_never_a_feature(
+    values: list[str | None], told: str, tmp_path: Path
+) -> None:
+    pl.DataFrame({"customer": [1, 1, 2, 2, 3, 3], "bought": values, "clicked": [0, 1] * 3}).write_csv(
+        tmp_path / "log.csv"
+    )
+    draft, preview = inspect(tmp_path / "log.csv")
+    column = next(c for c in preview.columns if c.column == "bought")
+    assert column.role == "left out" and told in column.why
+    assert [g.name for g in draft.gains] == ["clicked"] and not draft.features
+
+
 def answers(rows: int = 400) -> pl.DataFrame:
     """A log whose outcomes and one trait are written in words."""
     rng = np.random.default_rng(4)

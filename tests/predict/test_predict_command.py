@@ -40,16 +40,16 @@ def test_train_and_evaluate_tell_session_lengths_and_each_task(
     assert call("train", "rmtl", "--data", journeys, "--out", out, *TINY, "backbone=mmoe") == 0
     told = capsys.readouterr().out
     assert told.startswith("train: ") and "sessions by log: median 4 rows" in told
-    assert call("evaluate", out, "--floors", "prior", "trees") == 0
-    records = json.loads((out / "results.json").read_text())
+    worth = tmp_path / "worth"
+    assert call("evaluate", out, "--floors", "prior", "trees", "--out", worth) == 0
+    records = json.loads((worth / "results.json").read_text())
     assert {tuple(r) for r in records} == {KEYS}
     metrics = {r["metric"] for r in records}
     assert {f"{t}/{m}" for t in ("ctr", "ctcvr") for m in ("auc", "log_loss", "session_log_loss", "ece")} <= metrics
     assert {r["method"] for r in records} == {"rmtl-mmoe", "prior", "trees"}
-    assert (out / "report.html").read_text().count("RMTL-MMoE") > 1
-    before = (out / "results.json").read_bytes()
-    assert call("evaluate", out, "--floors", "prior", "trees") == 0
-    assert (out / "results.json").read_bytes() == before
+    assert (worth / "report.html").read_text().count("RMTL-MMoE") > 1
+    assert call("evaluate", out, "--floors", "prior", "trees", "--out", tmp_path / "again") == 0
+    assert (tmp_path / "again" / "results.json").read_bytes() == (worth / "results.json").read_bytes()
 
 
 def test_evaluate_on_another_log_scores_users_that_training_never_saw(journeys: Path, tmp_path: Path):

@@ -14,9 +14,9 @@ from headrace.evaluate.floors import fit_floors, predict_floors
 from headrace.evaluate.metrics import Predicted, Steps, calibration
 from headrace.evaluate.results import Evaluation, Record, Source, score
 from headrace.evaluate.targets import Target, pad_classes, steps_of
-from headrace.journeys.onward import of_training_users
+from headrace.journeys.onward import unseen
 from headrace.journeys.seams import Bools, Integers
-from headrace.journeys.splits import SHARES, Split, uniform_of_users
+from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.journeys.views import View, view
 
@@ -123,21 +123,6 @@ def predict_all(
             table |= predict_floors(fitted, steps.rows, other)
         found[target] = steps, table
     return found
-
-
-def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
-    """(N,) the steps of another log whose users have no training steps in the run's own."""
-    if other.schema.user is None:
-        return np.ones(other.n_steps, dtype=np.bool_)
-    if split.until is not None:  # the runs that it went on from learnt of users that this log need not hold
-        return ~of_training_users(other, split)
-    seen = np.zeros(other.n_users, dtype=np.bool_)
-    if journeys is not other:
-        train = np.unique(journeys.user_of_step[split.rows("train")])
-        seen = np.isin(other.users, journeys.users[train])
-    elif split.protocol in SHARES and split.fold is None:
-        seen = uniform_of_users(other, split.seed, "part") < SHARES[split.protocol][0]
-    return ~np.repeat(seen, np.diff(other.offsets))
 
 
 def wanted(method: ChannelMethod, journeys: Journeys) -> list[Target]:

@@ -41,6 +41,10 @@ class Inspect:
             name = Text.assemble(column, (f"\n{kind}", "dim"))
             table.add_row(name, nulls, distinct, Text(example), Text.assemble(role, (f"\n{why}", "dim")))
         out.print(table)
+        if not draft.gains:
+            out.print(
+                "no outcome was found: name one under [[gains]], there is nothing to learn without", soft_wrap=True
+            )
         log, schema = quote(str(self.file)), quote(str(target))
         out.print(f"{target}: read and correct it, then  headrace data prepare {log} --schema {schema} --out JOURNEYS")
 

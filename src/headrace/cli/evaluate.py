@@ -12,7 +12,8 @@ from headrace.cli.places import LOG, RUN
 
 @dataclass(frozen=True, slots=True)
 class Evaluate:
-    """Measure a run on its own test part, or on other journeys of the same schema; every floor on the same steps."""
+    """Measure a run on its own test part, or on users of other journeys that it never saw; every floor on the same
+    steps."""
 
     run: tyro.conf.Positional[Annotated[Path, RUN]]
     """A folder that train left."""
@@ -20,7 +21,8 @@ class Evaluate:
     """Other journeys, or another raw log, of the same schema; or the run's own journeys where they were moved;
     default: the run's own test part."""
     out: Annotated[Path | None, QUIET] = None
-    """A new folder for the results; default: the run's folder."""
+    """A new folder for the results; default: the run's folder, or, of another part or log or of some floors alone,
+    one beside it."""
     part: str = "test"
     """test | validation | train, of the run's own journeys"""
     floors: Annotated[tuple[str, ...] | None, QUIET, tyro.conf.arg(metavar="NAME ...")] = None
@@ -29,24 +31,28 @@ class Evaluate:
     """Print every metric and every paired difference."""
 
     def execute(self) -> None:
+        import numpy as np
+
         from headrace.cli.console import err, out, progress
         from headrace.cli.measuring import is_own, kept, leave, open_run, own_journeys, own_schema, own_split
         from headrace.cli.rooms import evaluate, load
         from headrace.cli.settings import open_journeys, refuse_run
         from headrace.errors import UserError, unknown
+        from headrace.journeys.onward import unseen
         from headrace.journeys.splits import PARTS
         from headrace.learn.run import Run
         from headrace.report.brief import print_brief
+        from headrace.report.summary import summarise
 
         if self.part not in PARTS:
             raise unknown("part", self.part, PARTS)
         run = open_run(self.run)
-        elsewhere = self.out is not None and self.out.resolve() != self.run.resolve()
-        if self.out is not None and elsewhere:
-            refuse_run(self.out)
         method = load(run)
         other = None if self.data is None else open_journeys(self.data, own_schema(run))
         own = other is not None and is_own(run, other)
+        folder = self._folder(own or other is None)
+        if folder is not None:
+            refuse_run(folder)
         journeys = other if own else own_journeys(run)
         other = None if own else other
         floors = self.floors
@@ -65,11 +71,28 @@ class Evaluate:
         with progress("evaluating") as tell:
             found = evaluate(method, log, split, self.part, other, leaky=leaky, floors=floors, progress=tell)
         target = run
-        if self.out is not None and elsewhere:
+        if folder is not None:
             config = run.config | {"command": "evaluate", "run": self.run.name, "part": self.part}
-            target = Run.create(self.out, config, data_fingerprint=(other or log).fingerprint, **kept(run))
-            for name in ("audit.json", "summary.json"):
-                target.write_json(name, run.read_json(name))
+            target = Run.create(folder, config, data_fingerprint=(other or log).fingerprint, **kept(run))
+            if other is None:
+                for name in ("audit.json", "summary.json"):
+                    target.write_json(name, run.read_json(name))
+            else:  # the audit was of the log that was learnt from
+                new = np.unique(other.user_of_step[unseen(journeys or other, split, other)])
+                target.write_json("summary.json", summarise(other) | {"users_of_training": other.n_users - len(new)})
+                left = f"left out: {other.n_users - len(new):,} of the {other.n_users:,} users, whom training saw"
+                out.print(left, soft_wrap=True)
         leave(found, target)
         print_brief(found.records, out, self.full)
         out.print(f"{target.path / 'report.html'}: the same as a page")
+
+    def _folder(self, own: bool) -> Path | None:
+        """Where the results go; None for the run's own folder, whose results tell recommend and plan how far to trust
+        it and hence are of all floors on its own test part."""
+        named = [] if own or self.data is None else ["on", self.data.stem]
+        named += [self.part] if own and self.part != "test" else []
+        named += ["some", "floors"] if self.floors is not None else []
+        if self.out is not None and (named or self.out.resolve() != self.run.resolve()):
+            return self.out
+        here = self.run if self.run.name.strip(".") else self.run.resolve()
+        return here.with_name("-".join([here.name, *named])) if named else None

@@ -84,7 +84,7 @@ def own_split(run: Run, journeys: Journeys | None) -> Split:
 
 
 def warn_of_floors(run: Run) -> None:
-    """Say so where the run's own results hold a floor that outdoes it at what a channel brings."""
+    """Say so where the run's own results hold a floor that outdoes it at channels or what they bring."""
     path = run.path / "results.json"
     told = below_floor(load_records(path)) if path.is_file() else None
     if told is not None:

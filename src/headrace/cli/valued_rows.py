@@ -9,12 +9,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from headrace.channel.scoring import unseen
 from headrace.cli.fitting import audited
 from headrace.cli.measuring import is_own, own_journeys, own_split
 from headrace.errors import UserError
 from headrace.evaluate.floor_features import read
 from headrace.journeys.audit import has_leak
+from headrace.journeys.onward import unseen
 from headrace.journeys.seams import Bools, Integers
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys

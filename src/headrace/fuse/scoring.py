@@ -14,6 +14,7 @@ from headrace.evaluate.results import Evaluation, Source, record
 from headrace.fuse.method import FuseMethod
 from headrace.fuse.replay import lacking, transitions
 from headrace.fuse.value import DECAY, directed, directed_act, own_values, value
+from headrace.journeys.onward import unseen
 from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.ope.fqe import FQEConfig
@@ -32,9 +33,10 @@ def evaluate(
     progress: Callable[..., None] | None = None,
     config: FQEConfig | None = None,
 ) -> Evaluation:
-    """Records of the policy and of `logged`, discounted rewards a session, on the part, or all of another log.
+    """Records of the policy and of `logged`, discounted rewards a session, on the part, or on another log.
 
-    There are no floors: what a fusion policy must beat is the policy that logged.
+    Of another log only the sessions of users that training never saw. There are no floors: what a fusion policy must
+    beat is the policy that logged.
     """
     if floors:
         raise UserError("a fusion policy is compared with the policy that logged; leave --floors out")
@@ -45,9 +47,13 @@ def evaluate(
         why = f"the log lacks {', '.join(lacks)}"
         none = Interval(None, None, None, why)
         return Evaluation([record(source, method.name, m, none, 0) for m in ("value_fqe", "value_cfqe")], {})
-    rows = split.rows(part) if other is None else np.arange(log.n_steps)
+    rows = split.rows(part) if other is None else np.flatnonzero(unseen(journeys, split, other))
     if not len(rows):
-        raise UserError(f"{log.path}: no session in the part {part}; choose another --part")
+        raise UserError(
+            f"{log.path}: all of its users are training users of the run; give users it never saw"
+            if other is not None
+            else f"{log.path}: no session in the part {part}; choose another --part"
+        )
     method.reads(log)
     policy = method.policy()
     _tell(progress, "states")

@@ -32,7 +32,7 @@ _WORDS = {
     "category": "id cat category type code group segment campaign ad tag brand class kind zip region onehot",
 }
 VOCABULARY = {role: frozenset(words.split()) for role, words in _WORDS.items()}
-_ONE_ZERO = ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("ja", "nein"), ("j", "n")
+ONE_ZERO = ("yes", "no"), ("y", "n"), ("true", "false"), ("t", "f"), ("ja", "nein"), ("j", "n")
 _NO_IDS = {"bid", "paid", "mid", "grid", "valid", "said", "android", "void", "avoid", "unpaid"}
 
 
@@ -103,7 +103,7 @@ def _one_zero(text: pl.Series) -> tuple[str, str] | None:
     (('Yes', 'No'), None)
     """
     found = {value.lower(): value for value in text.unique().head(3)}
-    pair = next((pair for pair in _ONE_ZERO if set(pair) == set(found)), None)
+    pair = next((pair for pair in ONE_ZERO if set(pair) == set(found)), None)
     return None if pair is None or text.n_unique() != 2 else (found[pair[0]], found[pair[1]])
 
 

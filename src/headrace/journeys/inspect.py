@@ -19,7 +19,7 @@ import polars as pl
 import tomli_w
 
 from headrace.errors import UserError
-from headrace.journeys.facts import VOCABULARY, Facts, facts_of, one_line
+from headrace.journeys.facts import ONE_ZERO, VOCABULARY, Facts, facts_of, one_line
 from headrace.journeys.readers import READERS
 from headrace.journeys.readers.files import ROW, Files, broken_files, kind, only, scan_log
 from headrace.journeys.schema import Cost, Feature, Gain, LogSchema, TimeUnit
@@ -239,14 +239,36 @@ class _Draft:
             good = values.is_not_null()
             if fact.is_text:
                 good &= values.cast(pl.Float64, strict=False).is_not_null() | values.str.contains(r"^\d{4}-\d\d-\d\d")
-            bad = int((~good.fill_null(False)).sum())
-            if 0 < bad <= len(values) // 2:
-                row = int((~good.fill_null(False)).arg_true()[0])
-                many = "is no time" if bad == 1 else "are no times"
-                first = f"first {values[row]!r} in row {row + 1:,}"
-                why = f"by its name the clock, but {bad:,} of its values {many}, {first}"
-                self._take(fact.name, "left out", f"{why}; correct them, or the log is read without a clock")
+            if self._broken(fact.name, good, "the clock", "no time"):
                 return
+
+    def _tell_of_broken_outcomes(self) -> None:
+        """Leave out, with the first bad value, text that would be an outcome but for a few of its values."""
+        for fact in self._free():
+            if fact.type != pl.String or fact.one_zero or not fact.says("outcome", "amount"):
+                continue
+            if fact.is_id or fact.says("category", "event", "time"):
+                continue
+            values = self.sample[fact.name]
+            number = values.cast(pl.Float64, strict=False).is_not_null()
+            flag = max((values.str.to_lowercase().is_in(pair) for pair in ONE_ZERO), key=lambda mask: mask.sum() or 0)
+            if (number.sum() or 0) >= (flag.sum() or 0):
+                self._broken(fact.name, number, "an outcome", "no number")
+            else:
+                self._broken(fact.name, flag, "an outcome", "neither yes nor no")
+
+    def _broken(self, name: str, good: pl.Series, role: str, fault: str) -> bool:
+        """Whether a column that says `role` by its name is left out for its bad values, which are the lesser part."""
+        bad = ~good.fill_null(False)
+        count = int(bad.sum())
+        if not 0 < count <= len(bad) // 2:
+            return False
+        row = int(bad.arg_true()[0])
+        value = self.sample[name][row]
+        first = "empty" if value is None else repr(value)
+        why = f"by its name {role}, but {count:,} of its values {'is' if count == 1 else 'are'} {fault}, first {first}"
+        self._take(name, "left out", f"{why} in row {row + 1:,}; correct them, or the log is read without {role}")
+        return True
 
     def _varying(self, user: str | None) -> frozenset[str]:
         """The columns that take more than one value within some user; all of them where no user is known."""
@@ -277,6 +299,7 @@ class _Draft:
         return behind is not None and behind > 0.9
 
     def _gains(self, at: dict[str, str]) -> list[Gain]:
+        self._tell_of_broken_outcomes()
         gains = []
         for fact in self._free():
             number = fact.type.is_numeric() or fact.type == pl.Boolean or fact.one_zero is not None

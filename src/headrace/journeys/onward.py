@@ -14,7 +14,7 @@ import numpy as np
 
 from headrace.errors import UserError
 from headrace.journeys.seams import Bools
-from headrace.journeys.splits import SHARES, Split, by_users
+from headrace.journeys.splits import SHARES, Split, by_users, uniform_of_users
 from headrace.journeys.statistics import closed_at
 from headrace.journeys.store import Journeys
 
@@ -71,6 +71,25 @@ def rehearsing(journeys: Journeys, split: Split, share: float, seed: int) -> Spl
 def of_training_users(journeys: Journeys, split: Split) -> Bools:
     """(N,) all steps, new and earlier, of the users that may be learnt from."""
     return by_users(journeys, split.seed, split.fold, SHARES[split.protocol])["train"]
+
+
+def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
+    """(N,) the steps of another log whose users have no training steps in the run's own.
+
+    Where the journeys of the training are gone (`journeys is other`): whose users' ids a split by users would not have
+    put into training.
+    """
+    if other.schema.user is None:
+        return np.ones(other.n_steps, dtype=np.bool_)
+    if split.until is not None:  # the runs that it went on from learnt of users that this log need not hold
+        return ~of_training_users(other, split)
+    seen = np.zeros(other.n_users, dtype=np.bool_)
+    if journeys is not other:
+        train = np.unique(journeys.user_of_step[split.rows("train")])
+        seen = np.isin(other.users, journeys.users[train])
+    elif split.protocol in SHARES and split.fold is None:
+        seen = uniform_of_users(other, split.seed, "part") < SHARES[split.protocol][0]
+    return ~np.repeat(seen, np.diff(other.offsets))
 
 
 def _new(journeys: Journeys, until: float) -> Bools:

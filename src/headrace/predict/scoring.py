@@ -18,8 +18,9 @@ from headrace.errors import UserError, unknown
 from headrace.evaluate import floor_features, floor_models
 from headrace.evaluate.metrics import Kind, Predicted, Steps, calibration
 from headrace.evaluate.results import Evaluation, Record, Source, score
-from headrace.journeys.seams import Bools, Floats, Integers
-from headrace.journeys.splits import SHARES, Split, uniform_of_users
+from headrace.journeys.onward import unseen
+from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.splits import Split
 from headrace.journeys.store import Journeys
 from headrace.predict.features import Features, statistics
 from headrace.predict.sessions import Rule
@@ -181,15 +182,3 @@ def _prior(mean: float) -> Callable[[floor_features.Table], Floats]:
 def floor_rows(table: Mapping[str, floor_features.Column], at: Integers) -> floor_features.Table:
     """Some rows of a floor's table."""
     return {name: floor_features.Column(c.values[at], c.kind) for name, c in table.items()}
-
-
-def unseen(journeys: Journeys, split: Split, other: Journeys) -> Bools:
-    """(N,) the rows of another log whose users have no training rows in the run's own."""
-    if other.schema.user is None:
-        return np.ones(other.n_steps, dtype=np.bool_)
-    seen = np.zeros(other.n_users, dtype=np.bool_)
-    if journeys is not other:
-        seen = np.isin(other.users, journeys.users[np.unique(journeys.user_of_step[split.rows("train")])])
-    elif split.protocol in SHARES and split.fold is None:
-        seen = uniform_of_users(other, split.seed, "part") < SHARES[split.protocol][0]
-    return ~np.repeat(seen, np.diff(other.offsets))

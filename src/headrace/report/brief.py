@@ -11,7 +11,7 @@ from headrace.report.standing import Standing, headlines
 from headrace.report.table import results_tables
 
 SHOWN = ("log_loss", "accuracy", "auc", "mse")
-CHOSEN_BY = "reward_by_channel"  # the target that users and channels are chosen by
+CHOSEN_BY = ("action", "reward", "reward_by_channel")  # the targets that users and channels are chosen by
 
 
 def print_brief(records: Sequence[Record], console: Console, full: bool = False) -> None:
@@ -31,10 +31,11 @@ def standings(records: Sequence[Record]) -> list[Standing]:
 
 
 def below_floor(records: Sequence[Record]) -> str | None:
-    """What is to be said before anything is chosen by a method that a floor outdoes at what a channel brings.
+    """What is to be said before anything is chosen by a method that a floor outdoes at channels or what they bring.
 
     None where no floor does, or where nobody measured that; a part that was trained on tells nothing.
     """
-    of_reward = [r for r in records if target(r["metric"]) == CHOSEN_BY and r["part"] != "train"]
-    below = [s.sentence for s in standings(of_reward) if s.verdict == "below"]
+    mine = (r for r in records if not r["setting"] and r["part"] != "train")  # other gains than the reward have one
+    chosen_by = [r for r in mine if target(r["metric"]) in CHOSEN_BY]
+    below = [s.sentence for s in standings(chosen_by) if s.verdict == "below"]
     return " ".join(below) or None

@@ -50,6 +50,7 @@ ANSWERS = {
         "nothing about users that were not seen.",
     ),
 }
+PART = {"other": "of another log than it was fitted on the users that training never saw"}
 FILES = (
     "results.json",
     "metrics.jsonl",
@@ -140,7 +141,7 @@ def _group(records: list[Record], group: tuple[str, str, str], drawing: Drawing)
         "dataset": group[0],
         "protocol": group[1],
         "protocol_words": PROTOCOLS.get(group[1], ""),
-        "part": group[2],
+        "part": PART.get(group[2], f"the {group[2]} part"),
         "n": f"{counts[-1]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}" if counts else "",
         "answer": _answer(standings, measures),
         "standings": [
@@ -194,6 +195,8 @@ def _sweeps(records: list[Record], drawing: Drawing) -> list[dict[str, Any]]:
 def _journeys(summary: dict[str, Any]) -> list[tuple[str, str]]:
     """The counts that stand above the charts."""
     facts: list[tuple[str, str]] = [(word, f"{summary[word]:,}") for word in ("users", "steps") if word in summary]
+    if "users_of_training" in summary:
+        facts.append(("users of the training, left out", f"{summary['users_of_training']:,}"))
     if summary.get("channels"):
         facts.append(("channels", f"{len(summary['channels']):,}"))
     for gain, rate in summary.get("gain_rate", {}).items():

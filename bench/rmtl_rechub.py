@@ -125,6 +125,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    if given.seeds < 2:
+        parser.error(f"--seeds {given.seeds}: expected 2 or more, the intervals are over seeds")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         journeys = prepare_log(given.data / "kuairand_pure", "kuairand-pure", scratch / "all")

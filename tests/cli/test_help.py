@@ -21,7 +21,13 @@ print(*sorted(set(sys.modules) & {slow!r}))
 
 
 def test_help_of_any_command_imports_none_of_the_slow_packages():
-    words = [["--help"], ["data"], *([*name.split(), "--help"] for name in COMMANDS)]
+    words = [
+        ["--help"],
+        ["data"],
+        ["compare"],
+        ["compare", "--help"],
+        *([*name.split(), "--help"] for name in COMMANDS),
+    ]
     code = ASK.format(words=words, slow=SLOW)
     done = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -48,7 +54,7 @@ def test_a_place_where_nothing_stands_and_a_method_that_is_none_are_told_before_
         ["compare", "campaign", "--data", "ads", "--budget", "1", "--run", "nowhere", *out],
         *(
             [*name, "--data", "nowhere", *out]
-            for name in (["train", "mtorl"], ["tune", "mtorl"], ["compare", "channel"])
+            for name in (["train", "mtorl"], ["tune", "mtorl"], ["compare", "channel"], ["compare", "predict"])
         ),
         ["train", "mtorl", "--data", ".", "--from", "nowhere", *out],
         ["data", "audit", "nowhere"],

@@ -72,7 +72,8 @@ def test_a_decision_log_alone_is_enough_and_the_world_is_not_imported(
     journeys = Journeys(tmp_path / "run-journeys")
     assert ranked.height == 3 * journeys.n_steps
     assert ranked["rank"].to_list()[:3] == [1, 2, 3]
-    assert call("evaluate", tmp_path / "run", "--out", tmp_path / "value") == 0
+    assert call("evaluate", tmp_path / "run", "--updates", "0", "--out", tmp_path / "value") == 2
+    assert call("evaluate", tmp_path / "run", "--out", tmp_path / "value") == 3
     records = json.loads((tmp_path / "value" / "results.json").read_text())
     assert {tuple(r) for r in records} == {KEYS}
     assert {"value_fqe", "value_cfqe"} <= {r["metric"] for r in records if r["method"] == "td3-bc"}
@@ -182,9 +183,6 @@ def test_flags_and_sizes_that_would_do_nothing_or_break_are_refused_before_any_w
     compared = ("compare", "fuse", "--data", "feed", "--methods", "bo")
     cycled = ("cycle", "td3", "--world", "feed")
     wrong = (
-        (*compared, "--protocol", "honest"),
-        (*compared, "--seed", "3"),
-        (*compared, "--floors", "trees"),
         (*compared, "--set", "users=0"),
         (*cycled, "--days", "2"),
         (*cycled, "--explorers", "0"),

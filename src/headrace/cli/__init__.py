@@ -22,8 +22,9 @@ COMMANDS = {  # name: (module:class, what it does)
     "fields": ("fields:Fields", "what --set can change of a method, with defaults"),
     "tune": ("tune:Tune", "search a method's configurations, each measured on the validation part"),
     "evaluate": ("evaluate:Evaluate", "measure a run on its own test part or on another log, beside the floors"),
-    "compare": ("compare:Compare", "variants beside one another over several seeds, with equal steps"),
     "compare channel": ("compare_channel:CompareChannel", "methods that choose channels, on the same data and trials"),
+    "compare predict": ("compare_predict:ComparePredict", "variants of RMTL over several seeds, with equal steps"),
+    "compare fuse": ("compare_fuse:CompareFuse", "methods of fusion in a world, by estimates and by the truth"),
     "compare campaign": ("compare_campaign:CompareCampaign", "the same budget spent by many methods, on equal luck"),
     "ope": ("ope:Ope", "what policies are worth by a log, or why that log cannot tell"),
     "recommend": ("recommend:Recommend", "the next channel of each user, what it should bring and cost"),
@@ -40,6 +41,9 @@ COMMANDS = {  # name: (module:class, what it does)
     "report": ("report:Report", "write a run's results as one page"),
     "doctor": ("doctor:Doctor", "versions, threads and devices"),
 }
+
+
+GROUPS = ("data", "compare")  # whose names are two words
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,12 +65,12 @@ def run(arguments: list[str]) -> int:
 
         print(__version__)  # noqa: T201
         return 0
-    words = 2 if arguments[0] == "data" or " ".join(arguments[:2]) in COMMANDS else 1
+    words = 2 if arguments[0] in GROUPS else 1
     name = " ".join(arguments[:words])
     try:
         if name not in COMMANDS:
-            if name in ("data", "data --help", "data -h"):
-                print(overview("data "))  # noqa: T201
+            if arguments[0] in GROUPS and arguments[1:2] in ([], ["-h"], ["--help"]):
+                print(overview(f"{arguments[0]} "))  # noqa: T201
                 return 0
             raise unknown("command", name, COMMANDS)
         return call(name, arguments[words:])

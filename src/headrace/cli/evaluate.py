@@ -29,13 +29,15 @@ class Evaluate:
     """The floors wanted; default: all."""
     full: Annotated[bool, QUIET] = False
     """Print every metric and every paired difference."""
+    updates: Annotated[int | None, QUIET] = None
+    """At most, of the estimators of a fusion policy's value; default: as many as the fit had, 20,000 at most."""
 
-    def execute(self) -> None:
+    def execute(self) -> int:
         import numpy as np
 
         from headrace.cli.console import err, out, progress
         from headrace.cli.measuring import is_own, kept, leave, open_run, own_journeys, own_schema, own_split
-        from headrace.cli.rooms import evaluate, load
+        from headrace.cli.rooms import evaluate, load, room_of
         from headrace.cli.settings import open_journeys, refuse_run
         from headrace.errors import UserError, unknown
         from headrace.journeys.onward import unseen
@@ -48,6 +50,13 @@ class Evaluate:
             raise unknown("part", self.part, PARTS)
         run = open_run(self.run)
         method = load(run)
+        more = {}
+        if self.updates is not None:
+            if room_of(method.name) != "fuse":
+                raise UserError(f"--updates: {self.run} holds {method.name}, whose figures need no fit; leave it out")
+            if self.updates < 1:
+                raise UserError(f"--updates {self.updates}: expected 1 or more")
+            more = {"updates": self.updates}
         other = None if self.data is None else open_journeys(self.data, own_schema(run))
         own = other is not None and is_own(run, other)
         folder = self._folder(own or other is None)
@@ -69,7 +78,7 @@ class Evaluate:
         log = journeys or other
         assert log is not None
         with progress("evaluating") as tell:
-            found = evaluate(method, log, split, self.part, other, leaky=leaky, floors=floors, progress=tell)
+            found = evaluate(method, log, split, self.part, other, leaky=leaky, floors=floors, progress=tell, **more)
         target = run
         if folder is not None:
             config = run.config | {"command": "evaluate", "run": self.run.name, "part": self.part}
@@ -85,6 +94,8 @@ class Evaluate:
         leave(found, target)
         print_brief(found.records, out, self.full)
         out.print(f"{target.path / 'report.html'}: the same as a page")
+        values = [r for r in found.records if r["method"] == method.name and r["metric"].startswith("value_")]
+        return 3 if values and all(r["refused"] for r in values) else 0
 
     def _folder(self, own: bool) -> Path | None:
         """Where the results go; None for the run's own folder, whose results tell recommend and plan how far to trust

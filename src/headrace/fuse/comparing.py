@@ -12,6 +12,7 @@ be added.
 
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -348,7 +349,13 @@ def _diagnosed(source: Source, name: str, metric: str, diagnostic: str, e: Estim
 
 def compare(table: Table, seeds: int, tell: Tell, note: Tell) -> list[Record]:
     """The records of every seed, and their means over the seeds."""
-    found = [r for seed in range(seeds) for r in table.seed(seed, tell, note)]
+    found: list[Record] = []
+    for seed in range(seeds):
+        started = time.monotonic()
+        found += table.seed(seed, tell, note)
+        spent = (time.monotonic() - started) / 60
+        if spent > 1 and seed + 1 < seeds:
+            note(f"seed {seed} took {spent:.0f} min; about {spent * (seeds - seed - 1):.0f} min for those that remain")
     return found + [r for r in aggregate(found) if seeds > 1]
 
 

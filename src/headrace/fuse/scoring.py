@@ -31,12 +31,13 @@ def evaluate(
     leaky: bool = False,
     floors: Sequence[str] | None = None,
     progress: Callable[..., None] | None = None,
-    config: FQEConfig | None = None,
+    updates: int | None = None,
 ) -> Evaluation:
     """Records of the policy and of `logged`, discounted rewards a session, on the part, or on another log.
 
-    Of another log only the sessions of users that training never saw. There are no floors: what a fusion policy must
-    beat is the policy that logged.
+    `updates`: of an estimator at most; by default as many as the method had, so that no preset waits longer for its
+    value than its fit, and 20,000 at most. Of another log only the sessions of users that training never saw. There are
+    no floors: what a fusion policy must beat is the policy that logged.
     """
     if floors:
         raise UserError("a fusion policy is compared with the policy that logged; leave --floors out")
@@ -59,7 +60,7 @@ def evaluate(
     _tell(progress, "states")
     states = policy.state.of_rows(log, rows)
     of = directed(transitions(log, rows, states, policy.space, method.weights), policy.space)
-    fqe = estimator(method.config.updates, method.config.gamma) if config is None else config
+    fqe = estimator(min(method.config.updates, 20_000) if updates is None else updates, method.config.gamma)
     _tell(progress, "the policy that logged")
     own = own_values(of, fqe)
     _tell(progress, method.name)
@@ -77,13 +78,13 @@ def evaluate(
 
 
 def estimator(updates: int, gamma: float) -> FQEConfig:
-    """Estimators of at most as many updates as the method had: no preset waits longer for its value than its fit."""
+    """Five fits side by side, of at most so many updates."""
     return FQEConfig(
         gamma=gamma,
         hidden=(64,),
         ensemble=5,
         weight_decay=DECAY,
-        most_steps=min(updates, 20_000),
+        most_steps=updates,
         check_every=min(250, max(1, updates // 8)),
         progress=False,
     )

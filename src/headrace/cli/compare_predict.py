@@ -1,4 +1,4 @@
-"""headrace compare: variants of a room's methods beside one another, over several seeds with equal steps."""
+"""headrace compare predict: variants of RMTL beside one another, over several seeds with equal steps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,27 +7,23 @@ from typing import Annotated
 import tyro
 
 from headrace.cli.parse import QUIET
+from headrace.cli.places import LOG
 
 DEFAULT = ("ple", "ple-constant", "rmtl-ple")
 
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class ComparePredict:
     """Fit variants under several seeds on one split, and say which differ; resumable, a cell a run folder."""
 
-    room: tyro.conf.Positional[str]
-    """predict | fuse; channel and campaign have flags of their own:  headrace compare channel --help"""
-    data: Path
-    """predict: a journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys);
-    fuse: a world, feed, kuairand, a scenario file, or one of its variants as  kuairand:VARIANT ."""
+    data: Annotated[Path, LOG]
+    """A journeys folder, or a raw log of a known layout (its journeys are then kept as OUT-journeys)."""
     out: Path
     """The new folder: cells/, results.json, report.html. One that was stopped goes on."""
     methods: Annotated[str | None, QUIET] = None
-    """fuse: bo, es, td3, uwac, cql-sac, iql, td3-bc, unified (bounded exploration), bcq, bcq-re (random exploration
-    only), bcq-time, bcq-integrity, bcq-interaction, bcq-dwell (dwell time alone); default: all.
-    predict (default: ple,ple-constant,rmtl-ple): a backbone (single, shared, esmm, aitm, mmoe, ple), rmtl-BACKBONE,
-    d-BACKBONE, or a control BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled, normalised, uncertainty, dwa,
-    gradnorm, pcgrad, wl, nlc). Comma between them."""
+    """Comma between them (default: ple,ple-constant,rmtl-ple): a backbone (single, shared, esmm, aitm, mmoe, ple),
+    rmtl-BACKBONE, d-BACKBONE, or a control BACKBONE-WEIGHTS (constant, decay, focal, return, shuffled, normalised,
+    uncertainty, dwa, gradnorm, pcgrad, wl, nlc)."""
     seeds: int = 3
     """Initialisations and orders of batches; the split is one."""
     protocol: str = "time"
@@ -63,20 +59,6 @@ class Compare:
         from headrace.report.page import write_page
         from headrace.report.summary import summarise
 
-        if self.room == "fuse":
-            from headrace.cli.comparing_fusion import compare_fusion
-
-            for flag in dataclasses.fields(self):
-                given = getattr(self, flag.name)
-                if flag.name in ("protocol", "seed", "floors", "schema") and given != flag.default:
-                    raise UserError(
-                        f"--{flag.name} {given}: compare fuse makes its own logs and splits, by seeds 0, 1, ...; "
-                        f"leave --{flag.name} out"
-                    )
-            compare_fusion(self.data, self.out, self.methods, self.seeds, self.preset, self.set)
-            return
-        if self.room != "predict":
-            raise unknown("room", self.room, ("channel", "predict", "fuse", "campaign"), "compare")
         if self.protocol not in PROTOCOLS:
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.seeds < 1:
@@ -99,7 +81,7 @@ class Compare:
             RMTL(dataclasses.replace(base, **variant(name))).check(journeys)
         split = journeys.split(self.protocol, self.seed)
         findings = audited(journeys, split)
-        config = {"command": "compare", "room": self.room, "methods": methods, "seeds": self.seeds}
+        config = {"command": "compare", "room": "predict", "methods": methods, "seeds": self.seeds}
         config |= {"base": dataclasses.asdict(base), "floors": floors, "dataset": journeys.schema.name}
         config |= {"protocol": self.protocol, "split_seed": self.seed}
         run = Run.create(self.out, config, resume=True, **provenance(journeys, split))

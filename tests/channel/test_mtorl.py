@@ -328,12 +328,16 @@ def test_a_penalised_reward_is_predicted_on_its_scale(tmp_path):
     assert "penalised" in method.predict(journeys, everything(journeys).parts["test"]).reward
 
 
-def test_a_log_of_other_channels_is_refused(fitted, tmp_path):
+@pytest.mark.parametrize(
+    ("channels", "told"),
+    [(("a", "b", "z"), "fitted without channel z; fit one"), (("a", "c", "b"), r"channels = \['a', 'b', 'c'\]")],
+)
+def test_a_log_of_other_channels_is_refused(channels, told, fitted, tmp_path):
     method, journeys, _, _ = fitted
-    schema = dataclasses.replace(SCHEMA, channels=("a", "b", "z"))
+    schema = dataclasses.replace(SCHEMA, channels=channels)
     with JourneysWriter(tmp_path / "j", schema) as writer:
         writer.append(np.arange(40), np.full(40, 8), columns_of(journeys))
-    with pytest.raises(UserError, match="differ from the run's"):
+    with pytest.raises(UserError, match=told):
         method.predict(Journeys(tmp_path / "j"), np.ones(320, dtype=bool))
 
 

@@ -333,10 +333,16 @@ class Transforms:
                 f"{journeys.path}: the run was trained with {', '.join(different[:5])}, which this log lacks or "
                 "declares otherwise; prepare it with the schema of the run"
             )
+        new = [name for name in journeys.channels if name not in self.channels]
+        if new:
+            raise UserError(
+                f"{journeys.path}: the run was fitted without channel {', '.join(new[:5])}; fit one on a log that has "
+                "it, or prepare this log again without those rows"
+            )
         if self.channels != journeys.channels:
             raise UserError(
-                f"{journeys.path}: channels {', '.join(journeys.channels)} differ from the run's "
-                f"{', '.join(self.channels)}; name them in the schema ( channels = [...] ) and prepare again"
+                f"{journeys.path}: its channels are not the run's in their order; name those in the schema, "
+                f" channels = [{', '.join(repr(name) for name in self.channels)}] , and prepare again"
             )
 
     def _category_columns(self) -> list[tuple[str, int]]:

@@ -3,6 +3,7 @@
     python bench/fuse.py table   --world "kuairand:long sessions" --seeds 1
     python bench/fuse.py figures --world "kuairand:long sessions"
     python bench/fuse.py sweeps  --world "kuairand:long sessions"
+    python bench/fuse.py variants --world kuairand
     python bench/fuse.py references --world kuairand
     python bench/fuse.py cycle   --world kuairand --days 14
 
@@ -12,6 +13,7 @@ done stays in --runs and is not done again. Tables go to docs/tables/fuse-*.md.
 
 import argparse
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,12 +63,13 @@ ORDER = (
     "bcq-integrity",
     "bcq-interaction",
 )
+VARIED = ("bo", "td3", "bcq", "bcq-dwell")
 SHOWN = ("play_time", "finish_rate", "exit", "positive")  # the four axes of the paper's figure 6
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("part", choices=("table", "figures", "sweeps", "references", "cycle"))
+    arguments.add_argument("part", choices=("table", "figures", "sweeps", "variants", "references", "cycle"))
     arguments.add_argument("--world", default="kuairand:long sessions")
     arguments.add_argument("--methods", default=",".join(ORDER))
     arguments.add_argument("--seeds", type=int, default=1)
@@ -74,17 +77,8 @@ def main() -> None:
     arguments.add_argument("--users", type=int, default=2_000)
     arguments.add_argument("--runs", type=Path, default=Path("runs/bench-fuse"))
     given = arguments.parse_args()
-    name = given.world.replace(":", "-").replace(" ", "-")
-    of = Table(
-        world_named(given.world),
-        given.world,
-        tuple(given.methods.split(",")),
-        "quick",
-        CHANGES,
-        SIZES,
-        given.runs / name,
-    )
-    of.out.mkdir(parents=True, exist_ok=True)
+    name = _slug(given.world)
+    of = _table_of(given.world, given.methods.split(","), given.runs)
     command = f'python bench/fuse.py {given.part} --world "{given.world}"'
     if given.part == "table":
         chosen = "" if given.methods == ",".join(ORDER) else f" --methods {given.methods}"
@@ -94,6 +88,8 @@ def main() -> None:
         actions(of, name, command)
     elif given.part == "sweeps":
         sweeps(of, name, command)
+    elif given.part == "variants":
+        in_variants(given.world, given.runs, command)
     elif given.part == "references":
         references(given.world, command)
     else:
@@ -283,6 +279,33 @@ def sweeps(of: Table, name: str, command: str) -> None:
     _write(f"fuse-sweeps-{name}", lines, command)
 
 
+def in_variants(world: str, runs: Path, command: str) -> None:
+    """BCQ, with its fitted reward and for dwell time alone, and TD3 in every variant of a world."""
+    lines = [
+        "| variant | true dwell time over BO: bcq | bcq-dwell | td3 | positive rate over BO: bcq | gap closed by the "
+        "best | conservative value: bo | bcq | bcq-dwell | td3 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    records = []
+    for variant in variants(world_named(world)):
+        found = _table_of(f"{world}:{variant}", VARIED, runs).seed(0, _say, _say)
+        records += found
+        held = {(r["method"], r["metric"], r["against"]): r for r in found}
+        rivals = [m for m in VARIED if m != "bo"]
+        cells = [_figure(held[m, "dwell_time_gain", None], "+.1%") for m in rivals[1:] + rivals[:1]]
+        cells.append(_figure(held["bcq", "positive_interaction_rate_gain", None], "+.1%"))
+        closed = [held[m, "dwell_time_gap_closed", None] for m in rivals]
+        cells.append(_figure(max(closed, key=lambda r: r["value"]), ".0%"))
+        cells += [_figure(held[m, "value_cfqe", None], ".1f") for m in ("bo", *rivals[1:], *rivals[:1])]
+        lines.append(f"| {variant} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"One seed, {UPDATES:,} updates, {SIZES.log_users:,} users log {SIZES.log_days} days, {SIZES.users:,} fresh "
+        f"users over {SIZES.days} days for the truth; intervals over users. Values a session in the reward's unit.",
+    ]
+    _write(f"fuse-variants-{_slug(world)}", lines, command, records)
+
+
 def references(name: str, command: str) -> None:
     """What is to be had in every variant of a world: by static weights, by weights from a user's true traits and mood,
     by the true response of each candidate."""
@@ -341,6 +364,17 @@ def days(given: Any, name: str, command: str) -> None:
         f"{given.users} served users, the same of all arms; as many explorers; {UPDATES:,} updates a night, one seed.",
     ]
     _write(f"fuse-cycle-{name}", lines, command, found)
+
+
+def _slug(name: str) -> str:
+    return name.replace(":", "-").replace(" ", "-")
+
+
+def _table_of(world: str, methods: Sequence[str], runs: Path) -> Table:
+    """A comparison that goes on in a folder of the world's name."""
+    out = runs / _slug(world)
+    out.mkdir(parents=True, exist_ok=True)
+    return Table(world_named(world), world, tuple(methods), "quick", CHANGES, SIZES, out)
 
 
 def _figure(r: dict[str, Any], form: str, interval: bool = True) -> str:

@@ -7,11 +7,10 @@ Estimators see the direction of an action's fusion weights alone: every fusion h
 weights, so that lists are the same at any multiple of them, and a policy of small weights does what logged large ones
 did.
 
-Five things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; a fit that had not
-come to rest; a behaviour policy whose own estimate misses its own return; actions that the log never took, told by
-their distance; and an interval too wide to say anything, as where fits on other draws of the users differ. A value is
-the mean of several fits, each with its own start, batches and draw of the users; how far they lie apart, and how far
-their mean still moved, stand in the diagnostics.
+Four things refuse a value and leave its raw number in the diagnostics alone: the alarms of the fit; decisions that the
+log hardly ever took; a fit that had not come to rest; and a behaviour policy whose own estimate misses its own return.
+A value is the mean of several fits, each with its own start, batches and draw of the users; how far they lie apart, and
+how far their mean still moved, stand in the diagnostics.
 
 n rows, K weights.
 """
@@ -21,7 +20,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from headrace.errors import UserError
 from headrace.fuse.actions import Actions
@@ -36,11 +34,11 @@ from headrace.ope.transitions import Choices, Transitions, choices, returns
 
 ESTIMATORS = ("value_fqe", "value_cfqe")
 DRAWS = 4  # actions of the policy that logged, where the conservative estimator values it
-SAMPLE = 2_000  # actions between which distances are taken
-FAR = 0.99  # quantile of the logged actions' own distances beyond which an action is one that the log never took
-MOST_FAR = 0.2  # share of a policy's decisions that may be
+SAMPLE = 2_000  # decisions of a policy, and of the log, that are held against one another
+ALIKE = 0.9  # cosine of two decisions' weights from which their lists count as alike: Kendall's tau is about .7
+LEAST = 0.01  # share of the logged decisions that must be like one of a policy's, or the log hardly ever took it
+MOST_FAR = 0.2  # share of a policy's decisions that the log may hardly ever have taken
 DECAY = 1.0  # of the networks' weights: with hundreds of state features Q learns a log of few sessions by heart
-MOST_WIDE = 0.25  # of the size of the logged returns, that a value's interval may reach to either side
 MOST_CHANGE = 0.01  # of the size of the logged returns that a value may move over the last fifth of its updates
 
 
@@ -49,7 +47,7 @@ class Worth:
     """A policy's values by estimator, per session, in the reward's unit; and its distance from the log."""
 
     estimates: dict[str, Estimate]
-    far: float  # share of its decisions that the log never took
+    far: float  # share of its decisions that the log hardly ever took
 
 
 def directions(scaled: Floats32, space: Actions) -> Floats32:
@@ -73,19 +71,21 @@ def directed_act(act: Act, space: Actions) -> Act:
 
 
 def support(policy: Floats32, logged: Floats32, seed: int = 0) -> float:
-    """The share of the policy's actions (n, K) farther from every logged one than 99 % of the logged are themselves.
+    """The share of the policy's directions (n, K) like which the log's (m, K) are fewer than 1 % of its decisions.
 
-    Distances are Euclidean, between samples of equal size.
+    A near logged decision is not enough: random exploration comes once near any direction, which is no ground to value
+    one that is taken always.
     """
     if len(logged) < 2:
         raise UserError("value: the part holds too little, expected at least 2 logged decisions; give a longer log")
     rng = np.random.default_rng([seed, 6])
-    half = min(SAMPLE, len(logged) // 2)
-    order = rng.permutation(len(logged))
-    base, others = logged[order[:half]], logged[order[half : 2 * half]]
-    limit = float(np.quantile(cdist(others, base).min(axis=1), FAR))
-    asked = policy[rng.permutation(len(policy))[:half]]
-    return float((cdist(asked, base).min(axis=1) > limit + 1e-9).mean())
+    asked, held = (_unit(of[rng.permutation(len(of))[:SAMPLE]]) for of in (policy, logged))
+    alike = (asked @ held.T >= ALIKE).mean(axis=1)
+    return float((alike < LEAST).mean())
+
+
+def _unit(of: Floats32) -> Floats32:
+    return np.asarray(of / np.maximum(np.linalg.norm(of, axis=1, keepdims=True), 1e-12))
 
 
 def choices_of(act: Act, of: Transitions) -> Choices:
@@ -161,17 +161,20 @@ def value(
             "updates": fitted.steps,
             "converged": fitted.converged,  # it ended at rest, not because updates ran out
         }
-        why = _refusal(fitted, made, far, own[name], change, size)
+        why = _refusal(fitted, far, own[name], change)
         found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), why)
     return Worth(found, far)
 
 
-def _refusal(fitted: FittedQ, made: Estimate, far: float, own: OnPolicy, change: float, size: float) -> str | None:
-    """Why a value is not to be used; None where nothing speaks against it. `size`: of the logged returns."""
+def _refusal(fitted: FittedQ, far: float, own: OnPolicy, change: float) -> str | None:
+    """Why a value is not to be used; None where nothing speaks against it."""
+    if far > MOST_FAR:
+        return (
+            f"like {far:.0%} of its decisions the log holds hardly any, fewer than {LEAST:.0%} of its own (at most "
+            f"{MOST_FAR:.0%} pass)"
+        )
     if fitted.alarm is not None:
         return fitted.alarm
-    if far > MOST_FAR:
-        return f"{far:.0%} of its decisions lie where the log has none (at most {MOST_FAR:.0%} pass)"
     if not change <= MOST_CHANGE:
         return (
             f"the fit had not come to rest: over the last fifth of {fitted.steps} updates the value moved by "
@@ -181,13 +184,6 @@ def _refusal(fitted: FittedQ, made: Estimate, far: float, own: OnPolicy, change:
         return (
             f"Q fitted for the policy that logged gives {own.estimated:.4g} a session where the log holds "
             f"{own.observed:.4g}, the interval of the difference being {own.low:.3g} to {own.high:.3g}"
-        )
-    wide = 0.0 if made.low is None or made.high is None else (made.high - made.low) / 2 / size
-    if wide > MOST_WIDE:
-        return (
-            f"the log cannot tell: the value's interval reaches {wide:.0%} of the size of the logged returns to either "
-            f"side (at most {MOST_WIDE:.0%} pass), as fits on other draws of the users differ; give a longer log, or a "
-            "policy nearer to it"
         )
     return None
 

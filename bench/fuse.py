@@ -7,8 +7,9 @@
     python bench/fuse.py references --world kuairand
     python bench/fuse.py cycle   --world kuairand --days 14
 
-Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000), so that it ends on two shared cores; what is
-done stays in --runs and is not done again. Tables go to docs/tables/fuse-*.md.
+Smaller than the presets (`quick`, 5,000 updates; `default` has 30,000, `paper` 300,000, which `table --preset` takes),
+so that it ends on two shared cores; what is done stays in --runs and is not done again. Tables go to
+docs/tables/fuse-*.md.
 """
 
 import argparse
@@ -72,17 +73,20 @@ def main() -> None:
     arguments.add_argument("part", choices=("table", "figures", "sweeps", "variants", "references", "cycle"))
     arguments.add_argument("--world", default="kuairand:long sessions")
     arguments.add_argument("--methods", default=",".join(ORDER))
+    arguments.add_argument("--preset", default="quick", choices=("quick", "default", "paper"))
     arguments.add_argument("--seeds", type=int, default=1)
     arguments.add_argument("--days", type=int, default=14)
     arguments.add_argument("--users", type=int, default=2_000)
     arguments.add_argument("--runs", type=Path, default=Path("runs/bench-fuse"))
     given = arguments.parse_args()
     name = _slug(given.world)
-    of = _table_of(given.world, given.methods.split(","), given.runs)
+    of = _table_of(given.world, given.methods.split(","), given.runs, given.preset)
     command = f'python bench/fuse.py {given.part} --world "{given.world}"'
     if given.part == "table":
         chosen = "" if given.methods == ",".join(ORDER) else f" --methods {given.methods}"
-        table(of, given.seeds, name, f"{command} --seeds {given.seeds}{chosen}")
+        preset = "" if given.preset == "quick" else f" --preset {given.preset}"
+        named = name if given.preset == "quick" else f"{given.preset}-{name}"
+        table(of, given.seeds, named, f"{command}{preset} --seeds {given.seeds}{chosen}")
     elif given.part == "figures":
         training(of, name)
         actions(of, name, command)
@@ -129,9 +133,9 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []
     lines.append(
         f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "
-        f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {UPDATES:,} updates; intervals over "
-        f"{'seeds' if seeds > 1 else 'users'}. Values and true reward a session in the reward's unit, discounted, "
-        f"dwell time in s a user and day. Values are means of {SIZES.fqe_fits} fits of at most {SIZES.fqe_steps:,} "
+        f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {of.config('bcq', 0).updates:,} updates; "
+        f"intervals over {'seeds' if seeds > 1 else 'users'}. Values and true reward a session in the reward's unit, "
+        f"discounted, dwell time in s a user and day. Values are means of {SIZES.fqe_fits} fits of at most {SIZES.fqe_steps:,} "
         "updates; spread: their standard deviation; last fifth: how far their mean still moved over the last fifth of "
         f"the updates, as a share of the size of the logged returns (more than {MOST_CHANGE:.0%} is refused)."
     )
@@ -370,11 +374,12 @@ def _slug(name: str) -> str:
     return name.replace(":", "-").replace(" ", "-")
 
 
-def _table_of(world: str, methods: Sequence[str], runs: Path) -> Table:
+def _table_of(world: str, methods: Sequence[str], runs: Path, preset: str = "quick") -> Table:
     """A comparison that goes on in a folder of the world's name."""
-    out = runs / _slug(world)
+    out = runs / _slug(world if preset == "quick" else f"{preset}:{world}")
     out.mkdir(parents=True, exist_ok=True)
-    return Table(world_named(world), world, tuple(methods), "quick", CHANGES, SIZES, out)
+    changes = CHANGES if preset == "quick" else {}
+    return Table(world_named(world), world, tuple(methods), preset, changes, SIZES, out)
 
 
 def _figure(r: dict[str, Any], form: str, interval: bool = True) -> str:

@@ -132,11 +132,11 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     reasons = _reasons([r for r in found if r["refused"] and r["metric"] in ESTIMATORS])
     lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []
     lines.append(
-        f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users} users log {SIZES.log_days} days; "
-        f"{SIZES.users} fresh users over {SIZES.days} days for the truth; {of.config('bcq', 0).updates:,} updates; "
-        f"intervals over {'seeds' if seeds > 1 else 'users'}. Values and true reward a session in the reward's unit, "
-        f"discounted, dwell time in s a user and day. Values are means of {SIZES.fqe_fits} fits of at most "
-        f"{SIZES.fqe_steps:,} updates; spread: their standard deviation; last fifth: how far their mean still moved over the last fifth of "
+        f"{seeds} seed{'s' if seeds > 1 else ''}; {SIZES.log_users:,} users log {SIZES.log_days} days; {SIZES.users:,} "
+        f"fresh users over {SIZES.days} days for the truth; {of.config('bcq', 0).updates:,} updates; intervals over "
+        f"{'seeds' if seeds > 1 else 'users'}. Values and true reward a session in the reward's unit, discounted, "
+        f"dwell time in s a user and day. Values are means of {SIZES.fqe_fits} fits of at most {SIZES.fqe_steps:,} "
+        "updates; spread: their standard deviation; last fifth: how far their mean still moved over the last fifth of "
         f"the updates, as a share of the size of the logged returns (more than {MOST_CHANGE:.0%} is refused)."
     )
     _write(f"fuse-{name}", lines, command, found)

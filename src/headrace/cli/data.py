@@ -95,6 +95,7 @@ class Audit:
     """A new folder for audit.json and results.json."""
 
     def execute(self) -> None:
+        import numpy as np
         from rich.table import Table
         from rich.text import Text
 
@@ -112,12 +113,17 @@ class Audit:
         split = journeys.split(self.protocol, self.seed, self.fold)
         findings = audit(journeys, split)
         counts = ", ".join(f"{part} {int(mask.sum()):,}" for part, mask in split.parts.items())
-        table = Table("check", "verdict", "what was found", title=f"protocol {self.protocol}: {counts} steps")
+        table = Table("check", "verdict", "what was found", title=f"protocol {self.protocol}: {counts} steps to label")
         style = {"clean": "green", "note": "yellow", "leak": "bold red"}
         for f in findings:
             rows = f" (first rows {', '.join(map(str, f.rows))})" if f.rows and f.verdict == "leak" else ""
             table.add_row(f.check, Text(f.verdict, style[f.verdict]), f.detail + rows)
         out.print(table)
+        rest = journeys.n_steps - int(np.logical_or.reduce(list(split.parts.values())).sum())
+        if rest:
+            why = "before the cut of users held out, so history alone, or behind it of training users"
+            why = {"honest": why, "paper": "in no window that was drawn"}.get(self.protocol, "history alone")
+            out.print(f"the other {rest:,} steps are labels of no part: {why}", soft_wrap=True)
         if self.out is not None:
             run = Run.create(
                 self.out,

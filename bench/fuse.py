@@ -25,9 +25,10 @@ from made_by import made_by
 from scipy.stats import spearmanr
 
 from headrace.evaluate.results import Record, aggregate
+from headrace.evaluate.significance import over_seeds
 from headrace.fuse import bo
 from headrace.fuse.acting import Fixed, together, world_box
-from headrace.fuse.comparing import EVALUATION, REFERENCE, Sizes, Table, world_named
+from headrace.fuse.comparing import EVALUATION, REFERENCE, Sizes, Table, described, world_named
 from headrace.fuse.cycle import ARMS, CycleConfig, cycle
 from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import LogSum, kendall
@@ -128,7 +129,7 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     seen = [_figure(held[REFERENCE, f"dwell_time{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
     true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
     lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | {' | '.join(seen)} | | |")
-    lines += ["", *_ranks(held), "", *_fits(held), ""]
+    lines += ["", *_ranks(found), "", *_fits(held), ""]
     reasons = _reasons([r for r in found if r["refused"] and r["metric"] in ESTIMATORS])
     lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []
     lines.append(
@@ -142,27 +143,40 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     _write(f"fuse-{name}", lines, command, found)
 
 
-def _ranks(held: dict[Any, Any]) -> list[str]:
-    """How the estimators rank the methods, beside two truths: refused ones last, and the admitted alone."""
-    told = []
+def _ranks(found: Sequence[Record]) -> list[str]:
+    """How the estimators rank the methods in each seed, beside two truths: all, refused ones last, and the admitted."""
+    held = {(r["seed"], r["method"], r["metric"]): r["value"] for r in found if r["against"] is None}
+    seeds = sorted({seed for seed, *_ in held})
+    lines = ["| Spearman, estimate with truth | refused last | among the admitted | how many are admitted |"]
+    lines.append("|---|---|---|---|")
     for metric in ("value_cfqe", "value_fqe"):
-        values = {m: held[m, metric, None]["value"] for m in ORDER if (m, metric, None) in held}
-        admitted = {m: v for m, v in values.items() if v is not None}
-        if not admitted:
-            told.append(f"{metric}: none of {len(values)} methods is admitted, so it ranks none.")
-            continue
-        last = min(admitted.values()) - 1.0
         for figure, name in (("reward_per_session", "reward a session"), ("dwell_time", "dwell time")):
-            truth = {m: held[m, figure, None]["value"] for m in values}
-            every = spearmanr(list(truth.values()), [last if v is None else v for v in values.values()]).statistic
-            some = "too few to rank"
-            if len(admitted) > 2:
-                some = format(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic, ".2f")
-            told.append(
-                f"{metric}: Spearman {every:.2f} with the true {name} (refused last, {len(values)} methods), "
-                f"among the {len(admitted)} admitted {some}."
-            )
-    return told
+            every, some, counts = [], [], []
+            for seed in seeds:
+                values = {m: held[seed, m, metric] for m in ORDER if (seed, m, metric) in held}
+                truth = {m: held[seed, m, figure] for m in values}
+                admitted = {m: v for m, v in values.items() if v is not None}
+                counts.append(len(admitted))
+                if len(admitted) < 3:
+                    continue
+                last = min(admitted.values()) - 1.0
+                told = [last if v is None else v for v in values.values()]
+                every.append(float(spearmanr(list(truth.values()), told).statistic))
+                some.append(float(spearmanr([truth[m] for m in admitted], list(admitted.values())).statistic))
+            cells = [_spread(every), _spread(some), ", ".join(map(str, counts))]
+            lines.append(f"| {metric}, {name} | {' | '.join(cells)} |")
+    return lines
+
+
+def _spread(values: Sequence[float]) -> str:
+    """Each seed's, and their mean with its interval."""
+    if not values:
+        return "none"
+    told = ", ".join(format(v, ".2f") for v in values)
+    if len(values) < 2:
+        return told
+    mean = over_seeds(values)
+    return f"{mean.value:.2f} [{mean.low:.2f}, {mean.high:.2f}] ({told})"
 
 
 def _fits(held: dict[Any, Any]) -> list[str]:
@@ -377,9 +391,10 @@ def _slug(name: str) -> str:
 def _table_of(world: str, methods: Sequence[str], runs: Path, preset: str = "quick") -> Table:
     """A comparison that goes on in a folder of the world's name."""
     out = runs / _slug(world if preset == "quick" else f"{preset}:{world}")
-    out.mkdir(parents=True, exist_ok=True)
     changes = CHANGES if preset == "quick" else {}
-    return Table(world_named(world), world, tuple(methods), preset, changes, SIZES, out)
+    table = Table(world_named(world), world, tuple(methods), preset, changes, SIZES, out)
+    Run.create(out, described(table), resume=True)  # refuses a folder of other settings
+    return table
 
 
 def _figure(r: dict[str, Any], form: str, interval: bool = True) -> str:

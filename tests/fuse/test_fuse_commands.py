@@ -213,7 +213,7 @@ SMALL = (
 
 
 def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     words = (
         "compare",
@@ -265,17 +265,21 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(
     assert {r["method"] for r in json.loads((tmp_path / "a" / "results.json").read_text())} == {
         "bo", "bcq", "bcq-dwell", "long-horizon"
     }  # fmt: skip
-    (tmp_path / "a" / "seed-0.json").unlink()  # a kill after the cells
+    shutil.rmtree(tmp_path / "a" / "truths")  # a kill after the cells
     assert call(*words, "--out", tmp_path / "a") == 0
     assert (tmp_path / "a" / "results.json").read_bytes() == first
+    with monkeypatch.context() as other:  # another gate judges the fits that are there
+        other.setattr("headrace.fuse.value.MOST_FAR", -1.0)
+        assert call(*words, "--out", tmp_path / "a") == 0
+        told = json.loads((tmp_path / "a" / "results.json").read_text())
+        assert all("holds hardly any" in r["refused"] for r in told if r["metric"] in ("value_fqe", "value_cfqe"))
     assert cell.stat().st_mtime_ns == made
     held = json.loads(cell.read_text())
     held["provenance"]["data"] = "another log's"
     cell.write_text(json.dumps(held))
-    (tmp_path / "a" / "seed-0.json").unlink()
     capsys.readouterr()
     assert call(*words, "--out", tmp_path / "a") == 0
-    again = f"{cell.parent}: learnt from another log or for another reward; removed and fitted again\n"
+    again = f"{cell.parent}: learnt from another log, for another reward or as told otherwise; fitted again\n"
     assert capsys.readouterr().err == again  # and of the others nothing
     assert (tmp_path / "a" / "results.json").read_bytes() == first
 

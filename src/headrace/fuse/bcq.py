@@ -2,13 +2,14 @@
 
     G     argmin  E_D (a - G(s, z))^2 + kappa KL(E(z | s, a) | N(0, 1))                               (3)
     pi    argmax_i  Q_1(s, a_i + xi(s, a_i)),  a_i ~ G(s), |xi| <= rho                                (4)
-    xi    argmax  E Q_1(s, a + xi(s, a)),  a ~ G(s)                                                  (5)
+    xi    argmax  E Q_1(s, a + xi(s, a)) / E |Q_1| - c E x(s, a)^2,  xi = rho tanh(x),  a ~ G(s)      (5)
     Q     argmin  E_D (y - Q_j(s, a))^2                                                               (6)
     y     = r + gamma (1 - d) max_i soft-min_j Qbar_j(s', a'_i + xibar(s', a'_i))                     (7)
 
 Corrected or added: argmin in (6), printed argmax; the mask d, not printed; xibar, the target perturbation network of
 (7) (Algorithm 1, line 7, has the one in training); as BCQ has and the paper omits: z clipped to +-.5 when decoding,
-the clamp of the log sd, kappa on means over axes, and the soft form lower * min + (1 - lower) * max of the twins.
+the clamp of the log sd, kappa on means over axes, and the soft form lower * min + (1 - lower) * max of the twins; and
+c, without which tanh saturates and xi is one constant vector, whatever the state and the reward.
 
 B rows, k sampled actions, Z latent coordinates.
 """
@@ -20,7 +21,7 @@ import torch
 from torch import Tensor
 
 from headrace.fuse.learner import PRESETS as SHARED
-from headrace.fuse.learner import FuseConfig, Learner, best_of, copy_of
+from headrace.fuse.learner import FuseConfig, Learner, best_of, copy_of, dead
 from headrace.fuse.replay import Batch
 from headrace.learn import updates
 from headrace.nn.mlp import Tanh
@@ -32,6 +33,7 @@ class BCQConfig(FuseConfig):
     """BatchRL-MTF's own choices."""
 
     rho: float = 0.15  # bound of the perturbation, in half widths of the box
+    saturation: float = 1e-3  # c; 0: as printed
     samples: int = 10  # k, actions that are tried; not printed
     vae_rate: float = 1e-3
     kl_weight: float = 0.5  # kappa
@@ -74,8 +76,11 @@ class BCQLearner(Learner):
         vae = updates.vae_loss(decoded, batch.action, mean, log_sd, self.config.kl_weight)
         self.optimisers["vae"].minimise(vae)
         critic, q = self.fit_critics(batch, self.target(batch))
-        moved = self.candidates(batch.state, self.shift, torch.randn(len(batch.reward), self.vae.latent))
-        actor = -self.q(batch.state, moved[:, None])[0].mean()
+        with torch.no_grad():
+            drawn = self.point(self.vae.decode(batch.state, torch.randn(len(batch.reward), self.vae.latent)))
+        before = self.shift.before(batch.state, drawn)
+        moved = self.point(drawn + self.shift.bound * torch.tanh(before))
+        actor = updates.actor_loss(self.q(batch.state, moved[:, None])[0, :, 0], before, self.config.saturation)
         self.optimisers["shift"].minimise(actor)
         self.follow((self.shift_target, self.shift))
         return {
@@ -84,6 +89,10 @@ class BCQLearner(Learner):
             "actor": float(actor.detach()),
             "q_batch": float(q),
         }
+
+    def diagnose(self, state: Tensor) -> dict[str, float]:
+        drawn = self.point(self.vae.decode(state, self.fixed[:1].expand(len(state), -1)))
+        return {"dead": dead(self.shift.before(state, drawn))}
 
     def act(self, state: Tensor) -> Tensor:
         with torch.no_grad():

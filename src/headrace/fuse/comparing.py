@@ -10,6 +10,7 @@ method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not do
 be added.
 """
 
+import hashlib
 import json
 import shutil
 import time
@@ -31,7 +32,7 @@ from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import COMMON, LOG_OF, METHODS, VARIANTS, load
 from headrace.fuse.policy import Act
 from headrace.fuse.replay import transitions
-from headrace.fuse.value import DECAY, Worth, directed, directed_act, own_values, value
+from headrace.fuse.value import DECAY, Worth, directed, directed_act, judged, measured, own_values
 from headrace.journeys.seams import Estimate, Floats
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
@@ -106,14 +107,7 @@ class Table:
         base = self.base(seed, tell)
         tell(f"seed {seed}: a log of {COMMON} exploration")
         common, common_log, common_parts, config = self.log(COMMON, seed, base)
-        on = valued_on(common, common_log, common_parts) | {"sizes": asdict(self.sizes), "decay": config.weight_decay}
-        told: dict[str, Any] = {"methods": list(self.methods), "on": on}
-        done = self.out / f"seed-{seed}.json"
-        if done.is_file():
-            held = json.loads(done.read_text(encoding="utf-8"))
-            if isinstance(held, dict) and {k: held[k] for k in told} == told:
-                found: list[Record] = held["records"]
-                return found
+        on = valued_on(common, common_log, common_parts)
         worths: dict[str, Worth] = {}
         truths: dict[str, FeedValue] = {}
         for kind in dict.fromkeys([COMMON, *LOG_OF.values()]):
@@ -125,32 +119,22 @@ class Table:
                 tell(f"seed {seed}: a log of {kind} exploration")
                 until = float(np.asarray(common_log.time)[common_parts.rows("test")].min())
                 ready, log, parts, _ = self.log(kind, seed, base, common.weights, until)
-            of, own = self.estimators(common_log, common_parts, ready, config)
+            of = self.held_out(common_log, common_parts, ready)
+            on |= {"fqe": asdict(config), "learnt": log.fingerprint}
+            own = self.own(kind, seed, of, config, on)
             acts: dict[str, Act] = {"bo": bo.static(ready.actions.scaled(base[None])[0])}
             for name in names:
                 if name != "bo":
                     tell(f"seed {seed}: {name}")
                     acts[name] = self.method(name, seed, log, parts, ready, note)
                 act = directed_act(acts[name], ready.actions)
-                worths[name] = self.worth(name, seed, act, of, own, config, told["on"])
+                told = on | {"policy": self._digest(name, seed, base)}
+                worths[name] = judged(self.worth(name, seed, act, of, config, told), own)
             tell(f"seed {seed}: the truth")
-            users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
-            values = together(
-                self.scenario,
-                list(acts.values()),
-                users,
-                self.sizes.days,
-                seed,
-                ready.actions,
-                ready.state,
-                common.weights,
-                config.gamma,
-            )
-            truths |= dict(zip(acts, values, strict=True))
+            met = {"reward": common.weights, "gamma": config.gamma, "users": self.sizes.users, "days": self.sizes.days}
+            truths |= self.truths(seed, acts, ready, met | {n: self._digest(n, seed, base) for n in acts})
         tell(f"seed {seed}: the reference that sees the latent state")
-        records = self.records(seed, truths, worths, self.reference(seed, common.weights, config.gamma))
-        durable.replace_text(done, json.dumps(told | {"records": records}))
-        return records
+        return self.records(seed, truths, worths, self.reference(seed, common.weights, config.gamma))
 
     def base(self, seed: int, tell: Tell) -> Floats:
         """(K,) the static weights that Bayesian optimisation finds by rollouts."""
@@ -209,8 +193,8 @@ class Table:
         told = valued_on(own, log, parts)
         if (folder / "manifest.json").is_file():
             held = Run.open(folder)
-            if held.manifest["provenance"] != told:
-                note(f"{folder}: learnt from another log or for another reward; removed and fitted again")
+            if held.manifest["provenance"] != told or held.config != _plain(method.settings()):
+                note(f"{folder}: learnt from another log, for another reward or as told otherwise; fitted again")
                 shutil.rmtree(folder)
             elif "files" in held.manifest:
                 return load(held).policy().of_states
@@ -229,19 +213,43 @@ class Table:
         seed: int,
         act: Act,
         of: Transitions,
-        own: dict[str, OnPolicy],
         config: FQEConfig,
         on: dict[str, Any],
     ) -> Worth:
-        """A variant's values by the log, kept beside its cell with what they were taken `on`."""
+        """A variant's values by the log before the gate, kept beside its cell with what they were taken `on`."""
         file = self.out / "cells" / f"{name}-{seed}.json"
         told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if told.get("on") == on:
+        if told.get("on") == _plain(on):
             return Worth({k: Estimate(**e) for k, e in told["estimates"].items()}, told["far"])
-        found = value(act, of, config, own)
+        found = measured(act, of, config)
         file.parent.mkdir(exist_ok=True)
         durable.replace_text(file, json.dumps(asdict(found) | {"on": on}))
         return found
+
+    def truths(self, seed: int, acts: dict[str, Act], ready: Prepared, on: dict[str, Any]) -> dict[str, FeedValue]:
+        """What the policies bring to the same fresh users with the same luck, kept with what it was taken `on`."""
+        file = self.out / "truths" / f"{'-'.join(acts)}-{seed}.json"
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if told.get("on") != _plain(on):
+            users = np.arange(EVALUATION, EVALUATION + on["users"])
+            found = together(
+                self.scenario, list(acts.values()), users, on["days"], seed, ready.actions, ready.state, on["reward"],
+                on["gamma"],
+            )  # fmt: skip
+            sums = [{name: total.tolist() for name, total in value.per_user.items()} for value in found]
+            told = {"on": on, "totals": sums}
+            file.parent.mkdir(exist_ok=True)
+            durable.replace_text(file, json.dumps(told))
+        return {
+            name: FeedValue(name, on["days"], {k: np.array(v) for k, v in totals.items()}, seed)
+            for name, totals in zip(acts, told["totals"], strict=True)
+        }
+
+    def _digest(self, name: str, seed: int, base: Floats) -> str:
+        """Which policy a variant is: the weights of its fit, or the static ones."""
+        if name == "bo":
+            return hashlib.sha256(base.tobytes()).hexdigest()
+        return str(Run.open(self.out / "cells" / f"{name}-{seed}").manifest["files"]["model.safetensors"])
 
     def config(self, name: str, seed: int) -> Any:
         """The config of a variant: the preset's, what the comparison changes, what the variant is."""
@@ -251,14 +259,22 @@ class Table:
         given = {k: v for k, v in self.changes.items() if k in known}
         return of.config_type(**{**of.presets[self.preset], **given, **changes, "seed": seed})
 
-    def estimators(
-        self, log: Journeys, parts: Split, ready: Prepared, config: FQEConfig
-    ) -> tuple[Transitions, dict[str, OnPolicy]]:
-        """The held-out sessions, and whether each estimator tells what the log's own policy brought on them."""
+    def held_out(self, log: Journeys, parts: Split, ready: Prepared) -> Transitions:
+        """The held-out sessions as estimators see them."""
         rows = parts.rows("test")
         made = transitions(log, rows, ready.state.of_rows(log, rows), ready.actions, ready.weights)
-        held = directed(made, ready.actions)
-        return held, own_values(held, config)
+        return directed(made, ready.actions)
+
+    def own(self, kind: str, seed: int, of: Transitions, config: FQEConfig, on: dict[str, Any]) -> dict[str, OnPolicy]:
+        """Whether each estimator tells what the log's own policy brought, kept with what it was taken `on`."""
+        file = self.out / "cells" / f"own-{kind}-{seed}.json"
+        told = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if told.get("on") == _plain(on):
+            return {name: OnPolicy(**held) for name, held in told["own"].items()}
+        found = own_values(of, config)
+        file.parent.mkdir(exist_ok=True)
+        durable.replace_text(file, json.dumps({"on": on, "own": {k: asdict(v) for k, v in found.items()}}))
+        return found
 
     def reference(self, seed: int, reward: dict[str, float], gamma: float) -> FeedValue:
         """What the long-horizon policy is worth to the users that all meet; searched once, unless it comes with the
@@ -312,6 +328,11 @@ class Table:
 def valued_on(ready: Prepared, log: Journeys, parts: Split) -> dict[str, Any]:
     """Sessions and reward that values are taken on."""
     return {"data": log.fingerprint, "split": parts.fingerprint, "reward": ready.weights}
+
+
+def _plain(told: dict[str, Any]) -> Any:
+    """As it comes back from JSON."""
+    return json.loads(json.dumps(told))
 
 
 def _rewarded(log: Journeys, ready: Prepared, config: Any) -> Prepared:

@@ -37,6 +37,7 @@ BOUNDS: dict[str, Bound] = {  # of the fields of every method's config, by name
     "members": ("an even number, 2 or more", lambda v: v >= 2 and v % 2 == 0),
     **dict.fromkeys(("critic_rate", "actor_rate", "vae_rate", "emphasis_factor", "sd", "rate", "most"), ABOVE),
     **dict.fromkeys(("rho", "kl_weight", "noise", "clip", "alpha", "beta", "entropy", "kappa", "eta"), FROM_ZERO),
+    "saturation": FROM_ZERO,
     **dict.fromkeys(("gamma", "dropout"), SHARE),
     "target_rate": ("more than 0 and at most 1", lambda v: 0 < v <= 1),
     "lower": ("between 0 and 1", lambda v: 0 <= v <= 1),
@@ -181,7 +182,11 @@ class Learner(ABC):
             "q_spread": float(q.std()),
             "q_logged": float(logged.mean()),
             "action_size": float(action.abs().mean()),
-        }
+        } | self.diagnose(state)
+
+    def diagnose(self, state: Tensor) -> dict[str, float]:
+        """What else is told of the policy at these states (B, S)."""
+        return {}
 
     def state(self) -> State:
         tensors = {name: net.state_dict() for name, net in self.nets.items()}
@@ -199,6 +204,11 @@ class Learner(ABC):
             net.load_state_dict(part(held, name))
         for name, optimiser in self.optimisers.items():
             optimiser.load((part(held, f"of-{name}"), values[name]))
+
+
+def dead(before: Tensor) -> float:
+    """The share of outputs that are beyond learning: what stands before tanh leaves less than 1 % of its gradient."""
+    return float((torch.tanh(before).square() > 0.99).float().mean())
 
 
 def copy_of(net: nn.Module) -> nn.Module:

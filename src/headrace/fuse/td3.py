@@ -2,7 +2,9 @@
 
     a'  = clip(mubar(s') + clip(N(0, noise), +-clip), +-1)                  and back onto a sphere or simplex
     y   = r + gamma (1 - d) min_j Qbar_j(s', a')
-    mu  argmax  E Q_1(s, mu(s)),  every `delay` updates
+    mu  argmax  E Q_1(s, mu(s)) / E |Q_1| - c E x(s)^2,  mu = tanh(x),  every `delay` updates
+
+c keeps tanh from saturating (learn/updates.py); the paper has none.
 
 B rows.
 """
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from headrace.fuse.learner import PRESETS as PRESETS
-from headrace.fuse.learner import FuseConfig, Learner, copy_of
+from headrace.fuse.learner import FuseConfig, Learner, copy_of, dead
 from headrace.fuse.replay import Batch
 from headrace.learn import updates
 from headrace.nn.mlp import Tanh
@@ -26,6 +28,7 @@ class TD3Config(FuseConfig):
     noise: float = 0.2  # sd of the target's smoothing, in half widths
     clip: float = 0.5  # of that noise
     delay: int = 2  # updates of the critics to one of the actor
+    saturation: float = 1e-3  # c; 0: as printed
 
 
 class TD3Learner(Learner):
@@ -50,7 +53,12 @@ class TD3Learner(Learner):
         return updates.td_target(batch.reward, q, batch.terminated, c.gamma)
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        return -self.q(batch.state, self.point(self.actor(batch.state))[:, None])[0].mean()
+        before = self.actor.before(batch.state)
+        action = self.point(torch.tanh(before))
+        return updates.actor_loss(self.q(batch.state, action[:, None])[0, :, 0], before, self.config.saturation)
+
+    def diagnose(self, state: Tensor) -> dict[str, float]:
+        return {"dead": dead(self.actor.before(state))}
 
     def step(self, batch: Batch) -> dict[str, float]:
         critic, q = self.fit_critics(batch, self.target(batch))

@@ -5,11 +5,13 @@ mu  argmin  E [ -lambda Q_1(s, mu(s)) + (mu(s) - a)^2 ],   lambda = alpha / E |Q
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from headrace.fuse.learner import PRESETS as PRESETS
 from headrace.fuse.replay import Batch
 from headrace.fuse.td3 import TD3Config, TD3Learner
+from headrace.learn import updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +27,7 @@ class TD3BCLearner(TD3Learner):
     config: TD3BCConfig
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.point(self.actor(batch.state))
-        q = self.q(batch.state, action[:, None])[0, :, 0]
-        weight = self.config.alpha / q.detach().abs().mean().clamp(min=1e-6)
-        out: Tensor = -weight * q.mean() + (action - batch.action).square().mean()
-        return out
+        before = self.actor.before(batch.state)
+        action = self.point(torch.tanh(before))
+        by_q = updates.actor_loss(self.q(batch.state, action[:, None])[0, :, 0], before, self.config.saturation)
+        return self.config.alpha * by_q + (action - batch.action).square().mean()

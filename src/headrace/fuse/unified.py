@@ -10,12 +10,14 @@ training and exploring are the daily cycle.
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from headrace.fuse.learner import PRESETS as PRESETS
 from headrace.fuse.replay import Batch
 from headrace.fuse.td3 import TD3Config, TD3Learner
+from headrace.learn import updates
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,9 @@ class UnifiedLearner(TD3Learner):
         self.low, self.high = self.replay.action.amin(0), self.replay.action.amax(0)
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.point(self.actor(batch.state))
+        before = self.actor.before(batch.state)
+        action = self.point(torch.tanh(before))
         q = self.q(batch.state, action[:, None])[0, :, 0]
         outside = F.relu(action - self.high) + F.relu(self.low - action)  # (B, K), one of the two
-        out: Tensor = -q.mean() / q.detach().abs().mean().clamp(min=1e-6)
-        return out + self.config.eta * outside.square().sum(dim=1).mean()
+        found = updates.actor_loss(q, before, self.config.saturation)
+        return found + self.config.eta * outside.square().sum(dim=1).mean()

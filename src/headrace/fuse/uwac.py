@@ -54,9 +54,12 @@ class UWACLearner(TD3Learner):
         return loss.detach().mean(), q.detach().mean()
 
     def actor_loss(self, batch: Batch) -> Tensor:
-        action = self.point(self.actor(batch.state))
+        before = self.actor.before(batch.state)
+        action = self.point(torch.tanh(before))
         weight = self.certain(batch.state, action.detach())
-        return -(weight * self.q(batch.state, action[:, None])[0, :, 0]).mean()
+        return updates.actor_loss(
+            weight * self.q(batch.state, action[:, None])[0, :, 0], before, self.config.saturation
+        )
 
     def validate(self) -> dict[str, float]:
         self.critic.eval()

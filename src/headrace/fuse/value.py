@@ -27,7 +27,7 @@ from headrace.fuse.policy import Act
 from headrace.fuse.state import Floats32
 from headrace.journeys.seams import Estimate
 from headrace.ope import fqe
-from headrace.ope.fitted import FittedQ, OnPolicy, on_policy
+from headrace.ope.fitted import OnPolicy, on_policy
 from headrace.ope.fqe import FQEConfig
 from headrace.ope.intervals import draw, estimate, refuse
 from headrace.ope.transitions import Choices, Transitions, choices, returns
@@ -102,7 +102,7 @@ def as_logged(of: Transitions) -> Choices:
 
 
 def as_drawn(of: Transitions, seed: int = 0) -> Choices:
-    """What the log's own policy might as well have done: actions of the same user's other rows, drawn at random.
+    """What the log's own policy might as well have done: actions of the same user's rows, drawn at random.
 
     They are draws from that policy where a user's weights do not hang on the state, as those explored around one set of
     weights. At the logged actions themselves the penalty is 0 whatever Q says, and the conservative fit the plain one.
@@ -139,6 +139,11 @@ def value(
     estimators: Sequence[str] = ESTIMATORS,
 ) -> Worth:
     """The value of a certain policy by transitions that it was not fitted on; both of `directed` actions."""
+    return judged(measured(act, of, config, estimators), own)
+
+
+def measured(act: Act, of: Transitions, config: FQEConfig, estimators: Sequence[str] = ESTIMATORS) -> Worth:
+    """The same before the gate, which `judged` applies: what takes long, to be kept."""
     asked = choices_of(act, of)
     far = support(act(of.state), of.action, config.seed)
     size = float(np.sqrt(np.mean(returns(of, config.gamma) ** 2))) or 1.0
@@ -150,35 +155,41 @@ def value(
             made = estimate(drawn, len(of.starts))
         else:
             made = Estimate(None, None, None, len(of.starts), refused="the fit diverged")
-        change = abs(fitted.late_change) / size
         raw: dict[str, Any] = {
             "far": far,
             "q_logged": fitted.q_logged,
             "q_policy": fitted.q_policy,
             "fits": len(fitted.members),
             "fit_spread": fitted.spread,
-            "late_change": change,  # a share of the size of the logged returns
+            "late_change": abs(fitted.late_change) / size,  # a share of the size of the logged returns
             "updates": fitted.steps,
             "converged": fitted.converged,  # it ended at rest, not because updates ran out
+            "alarm": fitted.alarm,
         }
-        why = _refusal(fitted, far, own[name], change)
-        found[name] = refuse(replace(made, diagnostics=made.diagnostics | raw), why)
+        found[name] = replace(made, diagnostics=made.diagnostics | raw)
     return Worth(found, far)
 
 
-def _refusal(fitted: FittedQ, far: float, own: OnPolicy, change: float) -> str | None:
+def judged(raw: Worth, own: dict[str, OnPolicy]) -> Worth:
+    """What the gate lets through; `own` says how each estimator told the policy that logged."""
+    found = {name: refuse(e, _refusal(e.diagnostics, own[name])) for name, e in raw.estimates.items()}
+    return Worth(found, raw.far)
+
+
+def _refusal(told: dict[str, Any], own: OnPolicy) -> str | None:
     """Why a value is not to be used; None where nothing speaks against it."""
-    if far > MOST_FAR:
+    if told["far"] > MOST_FAR:
         return (
-            f"like {far:.0%} of its decisions the log holds hardly any, fewer than {LEAST:.0%} of its own (at most "
-            f"{MOST_FAR:.0%} pass)"
+            f"like {told['far']:.0%} of its decisions the log holds hardly any, fewer than {LEAST:.0%} of its own (at "
+            f"most {MOST_FAR:.0%} pass)"
         )
-    if fitted.alarm is not None:
-        return fitted.alarm
-    if not change <= MOST_CHANGE:
+    if told["alarm"] is not None:
+        return str(told["alarm"])
+    if not told["late_change"] <= MOST_CHANGE:
         return (
-            f"the fit had not come to rest: over the last fifth of {fitted.steps} updates the value moved by "
-            f"{change:.1%} of the size of the logged returns (at most {MOST_CHANGE:.0%} pass); allow more updates"
+            f"the fit had not come to rest: over the last fifth of {told['updates']} updates the value moved by "
+            f"{told['late_change']:.1%} of the size of the logged returns (at most {MOST_CHANGE:.0%} pass); allow more "
+            "updates"
         )
     if not own.covers:
         return (

@@ -87,8 +87,15 @@ def has_bf16(device: torch.device) -> bool:
 class Optimiser:
     """AdamW over the parameters of a module that ask for gradients. The module stands on its device already."""
 
-    def __init__(self, module: nn.Module, config: OptimiserConfig, shares: Mapping[str, float] | None = None):
-        """`shares`: by the beginning of their names, weights that learn at this share of the rate."""
+    def __init__(
+        self,
+        module: nn.Module,
+        config: OptimiserConfig,
+        shares: Mapping[str, float] | None = None,
+        plain: str | None = None,
+    ):
+        """`shares`: by the beginning of their names, weights that learn at this share of the rate; `plain`: likewise,
+        weights of two or more dimensions that do not decay, as vectors never do."""
         self.config = config
         self.steps = 0
         self._weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
@@ -98,10 +105,11 @@ class Optimiser:
         groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
         for name, weight in self._weights.items():
             share = next((share for start, share in (shares or {}).items() if name.startswith(start)), 1.0)
-            groups.setdefault((weight.dim() < 2, share), []).append(weight)
+            free = weight.dim() < 2 or (plain is not None and name.startswith(plain))
+            groups.setdefault((free, share), []).append(weight)
         described = [
-            {"params": members, "weight_decay": 0.0 if plain else config.weight_decay, "share": share}
-            for (plain, share), members in groups.items()
+            {"params": members, "weight_decay": 0.0 if free else config.weight_decay, "share": share}
+            for (free, share), members in groups.items()
         ]
         self._adamw = torch.optim.AdamW(described, lr=config.learning_rate)
         copies = {name: weight.detach().clone() for name, weight in self._weights.items()}

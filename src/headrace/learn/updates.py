@@ -63,6 +63,16 @@ def conservative_loss(q: Tensor, target: Tensor, penalty: Tensor, alpha: float) 
     return alpha * penalty + fitted_q_loss(q, target)
 
 
+def actor_loss(q: Tensor, before: Tensor, saturation: float) -> Tensor:
+    """-mean Q / mean |Q| + saturation * mean x^2, x what stands before a policy's tanh: (B,), (..., K) -> ().
+
+    Q pushes an action towards a bound for as long as it rises that way, and behind the bend of tanh no gradient is left
+    to turn it back or to tell states apart; the square keeps it in reach (Andrychowicz et al. 2017, appendix A).
+    """
+    found: Tensor = -q.mean() / q.detach().abs().mean().clamp(min=1e-6)
+    return found + saturation * before.square().mean()
+
+
 @torch.no_grad()
 def soft_update(target: nn.Module, source: nn.Module, rate: float) -> None:
     """Move the target's weights by `rate` of the way to the source's; 1 copies them. Buffers are copied."""

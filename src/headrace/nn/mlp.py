@@ -38,7 +38,8 @@ class Tanh(nn.Module):
         self.state, self.bound = state, bound
         self.layers = mlp(state + inputs, hidden, outputs)
 
-    def forward(self, state: Tensor, inputs: Tensor | None = None) -> Tensor:
+    def before(self, state: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """The outputs before tanh and bound."""
         first = self.layers[0]
         assert isinstance(first, nn.Linear)
         weight = first.weight[:, : self.state]
@@ -48,4 +49,7 @@ class Tanh(nn.Module):
             x = more + (x if inputs.dim() == 2 else x[:, None])
         for layer in list(self.layers)[1:]:
             x = layer(x)
-        return self.bound * torch.tanh(x)
+        return x
+
+    def forward(self, state: Tensor, inputs: Tensor | None = None) -> Tensor:
+        return self.bound * torch.tanh(self.before(state, inputs))

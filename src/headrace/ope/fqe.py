@@ -123,6 +123,7 @@ def fit(of: Transitions, choices: Choices, config: FQEConfig) -> FittedQ:
         OptimiserConfig(
             learning_rate=config.learning_rate, weight_decay=config.weight_decay, clip=None, average=config.average
         ),
+        plain="biases",
     )
     rng = np.random.default_rng([config.seed, 1])
     parts = _parts(of, train, config, rng)

@@ -167,6 +167,36 @@ def test_td3_bc_and_iql_take_the_better_mode_without_leaving_it():
     assert 0.0 < fit(TD3BCLearner, TD3BCConfig(**SMALL, alpha=0.2)) < 0.8
 
 
+def turned(kind: type[Learner], config: object) -> tuple[float, float, float]:
+    """A reward that rises with the action where the state is 1 and falls where it is -1, then the other way round: the
+    policy's action at 1 less that at -1 before and after, and the share of dead outputs before."""
+    rng = np.random.default_rng(0)
+    state = rng.choice([-1.0, 1.0], (2_000, 1)).astype(np.float32)
+    action = rng.uniform(-0.5, 0.5, (2_000, 1))
+    both = torch.tensor([[1.0], [-1.0]])
+    made, found, dead = None, [], 0.0
+    torch.manual_seed(0)
+    for sign in (1.0, -1.0):
+        replay = bandit(action, 1 + sign * state[:, 0] * action[:, 0])
+        replay.state = torch.from_numpy(state[replay.rows])
+        if made is None:
+            made = kind(replay, config)
+        made.replay = replay
+        for b in replay.batches(64, 1_500, 0):
+            made.step(b)
+        up, down = made.act(both)[:, 0].tolist()
+        found.append(up - down)
+        dead = dead or made.validate()["dead"]
+    return found[0], found[1], dead
+
+
+def test_a_perturbation_tells_states_apart_and_can_be_turned_back():
+    before, after, dead = turned(BCQLearner, BCQConfig(**SMALL))
+    assert before > 0.2 and after < -0.2 and dead < 0.1
+    before, after, dead = turned(BCQLearner, BCQConfig(**SMALL, saturation=0.0))
+    assert before > 0.2 and after > -0.1 and dead > 0.9  # as printed: what tanh has closed no reward opens again
+
+
 def test_what_was_never_tried_costs_the_bounded_learner_and_not_td3():
     free, held = (fit(UnifiedLearner, UnifiedConfig(**SMALL, eta=eta)) for eta in (0.0, 100.0))
     assert free > 0.8 and 0.6 < held < 0.75  # the logged actions end at about .7

@@ -40,7 +40,6 @@ from headrace.simulate.scenario import Scenario
 EXPLORERS, SERVED, SEARCH = 0, 500_000, 1_000_000  # first numbers of the users
 ARMS = ("cycle", "frozen", "bo")
 FIGURES = ("dwell_time", "positive_interaction_rate")
-VIDEOS = 500  # the longest past that a state may look back on
 Tell = Callable[[str], None]
 
 
@@ -68,12 +67,14 @@ class CycleConfig:
 class Arm:
     """One world and the policy that serves it; exchanged at midnight, its memory kept."""
 
-    def __init__(self, scenario: Scenario, first: int, users: int, config: CycleConfig, base: Floats, shown: int):
+    def __init__(
+        self, scenario: Scenario, first: int, users: int, config: CycleConfig, base: Floats, shown: int, videos: int
+    ):
         self.world = FeedWorld(scenario, np.arange(first, first + users), config.seed, config.days)
         self.base, self.space, self.fusion = base, world_box(scenario), None
         self.exploration: Exploration | None = None
         self.policy: FusionPolicy | None = None  # None: the static weights
-        self.memory = FeedMemory(self.world, -(-VIDEOS // shown) + 1)
+        self.memory = FeedMemory(self.world, -(-videos // shown) + 1)
         self._running = rollout(self.world, self)
 
     def __call__(self, requests: Requests) -> Action:
@@ -105,10 +106,10 @@ def cycle(
     """Run the cycle of a method; the records of each day and arm, and of all days since the first policy."""
     kind = METHODS[name]
     base = _base(scenario, config, out, tell)
-    shown = scenario.feed_task.shown
-    explorers = Arm(scenario, EXPLORERS, config.explorers, config, base, shown)
+    past = scenario.feed_task.shown, method_config.videos
+    explorers = Arm(scenario, EXPLORERS, config.explorers, config, base, *past)
     explorers.exploration = Exploration(LOG_OF.get(name, COMMON), seed=config.seed)
-    arms = {arm: Arm(scenario, SERVED, config.users, config, base, shown) for arm in ARMS}
+    arms = {arm: Arm(scenario, SERVED, config.users, config, base, *past) for arm in ARMS}
     log = FeedLog(explorers.world)
     by_day: dict[str, list[FeedValue]] = {arm: [] for arm in ARMS}
     for day in range(config.days):

@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from feed_logs import feed_log
+from feed_logs import FEED, feed_log
 
 from headrace.errors import UserError
-from headrace.fuse.fusion import quantile_cells
+from headrace.fuse.acting import Fixed, world_box
+from headrace.fuse.fusion import NEGATIVE, oriented, quantile_cells
 from headrace.fuse.method import Prepared, prepare
 from headrace.fuse.methods import METHODS, load
-from headrace.fuse.replay import scores_of
+from headrace.fuse.replay import scores_of, whole
 from headrace.journeys.splits import Split, split
 from headrace.journeys.store import Journeys
 from headrace.learn.run import Run
+from headrace.simulate.feed_log import simulate_feed
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 
@@ -121,15 +123,33 @@ def test_forms_of_actions_and_fusions_are_kept_by_the_run(
     assert form == "box" or np.allclose(np.linalg.norm(weights, axis=1), 1.0)
 
 
-def test_cells_are_fitted_to_the_lists_of_training_requests_and_kept_by_the_run(tmp_path: Path):
-    log = feed_log(tmp_path / "j", users=20, lists="all")
+@pytest.mark.parametrize("form", ["box", "simplex"])
+def test_cells_are_fitted_to_the_scores_that_the_ranker_gives_them_and_kept_by_the_run(form: str, tmp_path: Path):
+    """To those of training requests; on a simplex with more being better in all."""
+    kind, equal = METHODS["td3"], Fixed(np.full(12, 1 / 12), world_box(FEED))  # weights that lie on a simplex, too
+    log = simulate_feed(FEED, 20, 4, equal, 0, tmp_path / "j", lists="all")
     parts = split(log, "time", 0, fractions=(0.6, 0.0, 0.4))
-    changes = {"reward_weights": {"dwell_s": 1.0}, "fusion": "cells"}
-    made = METHODS["td3"](METHODS["td3"].config_type(**METHODS["td3"].presets["tiny"], **changes))
+    changes = {"reward_weights": {"dwell_s": 1.0}, "fusion": "cells", "form": form}
+    made = kind(kind.config_type(**kind.presets["tiny"], **changes))
     made.fit(log, parts, tmp_path / "run", progress=False)
     of_training = np.repeat(parts.parts["train"], np.diff(log.column("item_offsets")))
-    scores = np.stack([log.column(f"item/score/{n}")[of_training] for n in scores_of(log)], axis=1)
-    assert made.fusion == load(Run.open(tmp_path / "run")).fusion == quantile_cells(scores.astype(np.float64))
+    names = scores_of(log)
+    scores = np.stack([log.column(f"item/score/{n}")[of_training].astype(np.float64) for n in names], axis=1)
+    if form == "simplex":
+        scores = oriented(scores, np.array([name in NEGATIVE for name in names]))
+    assert made.fusion == load(Run.open(tmp_path / "run")).fusion == quantile_cells(scores)
+
+
+def test_sessions_that_a_split_cuts_at_their_front_are_not_valued(log: Journeys):
+    session, users = np.asarray(log.column("session")), log.users_of(np.arange(log.n_steps))
+    opens = np.append(True, (session[1:] != session[:-1]) | (users[1:] != users[:-1]))
+    rows = np.flatnonzero(np.random.default_rng(0).random(log.n_steps) < 0.7)
+    kept = whole(log, rows)
+    runs = np.split(kept, np.flatnonzero(np.diff(kept) != 1) + 1)
+    assert 0 < len(kept) < len(rows) and all(opens[run[0]] for run in runs)
+    assert np.array_equal(whole(log, np.arange(log.n_steps)), np.arange(log.n_steps))
+    alone = [r for r in rows if opens[r]]
+    assert set(alone) <= set(kept.tolist())
 
 
 def test_a_fit_that_is_killed_and_resumed_ends_in_the_same_bits(log: Journeys, tmp_path: Path):

@@ -15,7 +15,7 @@ import torch
 from headrace.errors import UserError
 from headrace.fuse.actions import Actions
 from headrace.fuse.affinity import Affinity, affinity, reward_weights
-from headrace.fuse.fusion import NEGATIVE, OFFSET, Cells, Fusion, fusion_of
+from headrace.fuse.fusion import NEGATIVE, OFFSET, Cells, Fusion, fusion_of, oriented
 from headrace.fuse.learner import EPOCH, PRESETS, FuseConfig, Learner, epochs
 from headrace.fuse.policy import Act, FusionPolicy, numpy_act, points_of
 from headrace.fuse.replay import Replay, actions_of, candidates_of, scores_of, transitions
@@ -142,6 +142,8 @@ class FuseMethod:
             items = ragged_rows(starts[:-1][ready.rows], np.diff(starts)[ready.rows])
             items = items[:: max(1, -(-len(items) // CELL_ITEMS))]
             scores = np.stack([journeys.column(f"item/score/{n}")[items].astype(np.float64) for n in names], axis=1)
+            if self.config.form == "simplex":  # as the ranker does
+                scores = oriented(scores, np.array([name in self.negative for name in names]))
         self.offsets = lists.offsets or (OFFSET,) * len(names)
         self.fusion = fusion_of(self.config.fusion, self.offsets, scores)
         self.learn(ready, run, progress, objective)

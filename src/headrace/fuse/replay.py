@@ -18,7 +18,7 @@ from headrace.errors import UserError
 from headrace.fuse.actions import Actions, Form
 from headrace.fuse.state import Floats32
 from headrace.journeys.schema import Candidates
-from headrace.journeys.seams import Floats, Integers
+from headrace.journeys.seams import Bools, Floats, Integers
 from headrace.journeys.statistics import gain_values
 from headrace.journeys.store import Journeys
 from headrace.ope.transitions import Transitions
@@ -78,14 +78,31 @@ def rewards(journeys: Journeys, rows: Integers, weights: dict[str, float]) -> Fl
     return total
 
 
+def whole(journeys: Journeys, rows: Integers) -> Integers:
+    """Those of ascending rows whose sessions begin among them: one that a split cut at its front has no start to be
+    valued from."""
+    initial = _initial(journeys, rows)
+    session, first = journeys.column("session"), rows[initial]
+    before = np.maximum(first - 1, 0)
+    opened = first == journeys.offsets[journeys.users_of(first)]
+    opened |= (session[before] != session[first]) | (session[first] == -1)
+    return rows[opened[np.cumsum(initial) - 1]]
+
+
+def _initial(journeys: Journeys, rows: Integers) -> Bools:
+    """(n,) which of ascending rows open a session, or go on with one behind a gap."""
+    session, users = journeys.column("session")[rows], journeys.users_of(rows)
+    other = (session[1:] != session[:-1]) | (session[1:] == -1)  # a row without a session is one of its own
+    found: Bools = np.append(True, (users[1:] != users[:-1]) | other | (np.diff(rows) != 1))
+    return found
+
+
 def transitions(
     journeys: Journeys, rows: Integers, state: Floats32, actions: Actions, reward_weights: dict[str, float]
 ) -> Transitions:
     """The rows' sessions as episodes; `rows` ascend, `state` (n, S) holds what stood before each."""
-    every, users = journeys.column("session"), journeys.users_of(rows)
+    every, users, initial = journeys.column("session"), journeys.users_of(rows), _initial(journeys, rows)
     session = every[rows]
-    other = (session[1:] != session[:-1]) | (session[1:] == -1)  # a row without a session is one of its own
-    initial = np.append(True, (users[1:] != users[:-1]) | other | (np.diff(rows) != 1))
     last = np.append(initial[1:], True)
     if journeys.has("terminated"):
         terminated = last & (np.asarray(journeys.column("terminated")[rows]) > 0)

@@ -12,7 +12,7 @@ from headrace.errors import UserError
 from headrace.evaluate.bootstrap import Interval
 from headrace.evaluate.results import Evaluation, Source, record
 from headrace.fuse.method import FuseMethod
-from headrace.fuse.replay import lacking, transitions
+from headrace.fuse.replay import lacking, transitions, whole
 from headrace.fuse.value import DECAY, directed, directed_act, own_values, value
 from headrace.journeys.onward import unseen
 from headrace.journeys.splits import Split
@@ -55,6 +55,9 @@ def evaluate(
             if other is not None
             else f"{log.path}: no session in the part {part}; choose another --part"
         )
+    rows = whole(log, rows)
+    if not len(rows):
+        raise UserError(f"{log.path}: no session begins in the part {part}; fit the run under --protocol time")
     method.reads(log)
     policy = method.policy()
     _tell(progress, "states")

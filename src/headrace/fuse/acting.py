@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from headrace.errors import UserError
 from headrace.fuse.actions import Actions, Form
 from headrace.fuse.exploration import Exploration
-from headrace.fuse.fusion import Fusion
 from headrace.fuse.policy import Act, FusionPolicy
 from headrace.fuse.state import Floats32, Past, State
 from headrace.journeys.memory import Memory
@@ -107,9 +106,8 @@ class Rewards:
 class Served:
     """A fusion policy as a feed policy of any world, exploring or not. `policy` may be exchanged between days."""
 
-    def __init__(self, policy: FusionPolicy, exploration: Exploration | None = None, fusion: Fusion | None = None):
-        """`fusion` None: the world's own log-sum."""
-        self.policy, self.exploration, self.fusion = policy, exploration, fusion
+    def __init__(self, policy: FusionPolicy, exploration: Exploration | None = None):
+        self.policy, self.exploration = policy, exploration
         self.memory: FeedMemory | None = None
 
     def __call__(self, requests: Requests) -> Action:
@@ -133,7 +131,6 @@ class Fixed:
     weights: Floats  # (K,)
     space: Actions
     exploration: Exploration | None = None
-    fusion: Fusion | None = None
 
     def __call__(self, requests: Requests) -> Action:
         return explored(requests, np.broadcast_to(self.weights, (len(requests), len(self.weights))), self)
@@ -142,7 +139,7 @@ class Fixed:
 def explored(requests: Requests, weights: Floats, by: Any) -> Action:
     """The weights (A, K), or what exploration draws around them, with the log of its density."""
     if by.exploration is None:
-        return Action(weights if by.fusion is None else by.fusion(requests.scores.astype(np.float64), weights))
+        return Action(weights)
     world = requests.world
     luck = draws.uniform(world.keys[world.turn], world.day, world.number, Purpose.ACTION, weights.shape[1])
     low, high = np.array(by.space.low), np.array(by.space.high)

@@ -201,7 +201,8 @@ class Table:
         run = Run.create(folder, method.settings(), resume=True, **told)
         objective = None
         if kind == "es":
-            users = np.arange(SEARCH, SEARCH + self.sizes.search_users // 2)
+            most = self.sizes.search_users * self.config("bo", seed).trials  # of rollouts, as many as BO is given
+            users = np.arange(SEARCH, SEARCH + max(1, most // (config.generations * config.members)))
             objective = WorldObjective(self.scenario, users, self.sizes.search_days, seed, ready.actions, ready.state)
         method.fit(log, parts, run, progress=False, objective=objective, prepared=own)
         run.seal()

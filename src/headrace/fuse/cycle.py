@@ -71,7 +71,7 @@ class Arm:
         self, scenario: Scenario, first: int, users: int, config: CycleConfig, base: Floats, shown: int, videos: int
     ):
         self.world = FeedWorld(scenario, np.arange(first, first + users), config.seed, config.days)
-        self.base, self.space, self.fusion = base, world_box(scenario), None
+        self.base, self.space = base, world_box(scenario)
         self.exploration: Exploration | None = None
         self.policy: FusionPolicy | None = None  # None: the static weights
         self.memory = FeedMemory(self.world, -(-videos // shown) + 1)

@@ -86,7 +86,8 @@ def whole(journeys: Journeys, rows: Integers) -> Integers:
     before = np.maximum(first - 1, 0)
     opened = first == journeys.offsets[journeys.users_of(first)]
     opened |= (session[before] != session[first]) | (session[first] == -1)
-    return rows[opened[np.cumsum(initial) - 1]]
+    kept: Integers = rows[opened[np.cumsum(initial) - 1]]
+    return kept
 
 
 def _initial(journeys: Journeys, rows: Integers) -> Bools:

@@ -23,7 +23,7 @@ def test_a_log_of_ones_own_goes_from_csv_to_recommendations(tmp_path: Path):
     assert 1 < len(lines) <= 121
     assert {line.split(",")[1] for line in lines[1:]} <= {"mail", "push", "sms"}
     assert sum(float(line.split(",")[3]) for line in lines[1:]) <= 0.5
-    assert (tmp_path / "model" / "report.html").is_file()
+    assert (tmp_path / "model-some-floors" / "report.html").is_file()
 
 
 def test_the_five_lines_of_the_notebook(tmp_path: Path):

@@ -106,9 +106,9 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
     whole = aggregate(found) if seeds > 1 else found
     held = {(r["method"], r["metric"], r["against"]): r for r in whole}
     lines = [
-        "| method | conservative value | FQE | true reward | far from the log "
+        "| method | conservative value | FQE | true reward | over BO | far from the log "
         "| dwell time | over BO | gap closed | positive rate over BO |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for method in ORDER:
         if (method, "dwell_time", None) not in held:
@@ -121,14 +121,14 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
         far = held[method, "far_from_log", None]["value"]
         lines.append(
             f"| {method} | {cell('value_cfqe', '.1f')} | {cell('value_fqe', '.1f')} | "
-            f"{cell('reward_per_session', '.1f')} | "
+            f"{cell('reward_per_session', '.1f')} | {cell('reward_per_session_gain', '+.1%')} | "
             f"{'' if far is None else format(far, '.0%')} | {cell('dwell_time', '.1f')} | "
             f"{cell('dwell_time_gain', '+.1%')} | {cell('dwell_time_gap_closed', '.0%')} | "
             f"{cell('positive_interaction_rate_gain', '+.1%')} |"
         )
     seen = [_figure(held[REFERENCE, f"dwell_time{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
     true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
-    lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | {' | '.join(seen)} | | |")
+    lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | | {' | '.join(seen)} | | |")
     lines += ["", *_ranks(found), "", *_fits(held), ""]
     reasons = _reasons([r for r in found if r["refused"] and r["metric"] in ESTIMATORS])
     lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []

@@ -181,7 +181,7 @@ def _refusal(told: dict[str, Any], own: OnPolicy) -> str | None:
     if told["far"] > MOST_FAR:
         return (
             f"like {told['far']:.0%} of its decisions the log holds hardly any, fewer than {LEAST:.0%} of its own (at "
-            f"most {MOST_FAR:.0%} pass)"
+            f"most {MOST_FAR:.0%} pass); a log that explores about this policy would do, or one that moves less (rho)"
         )
     if told["alarm"] is not None:
         return str(told["alarm"])

@@ -269,6 +269,7 @@ def sweeps(of: Table, name: str, command: str) -> None:
     """Figure 8: the bound of the perturbation, and the critics' learning rate."""
     ready, log, parts, _ = of.log("mixed", 0, of.base(0, _say))
     settings = [{"rho": r} for r in (0.0, 0.05, 0.15, 0.5)] + [{"critic_rate": r} for r in (2e-4, 5e-3)]
+    settings.append({"saturation": 0.0})  # as printed
     acts = {}
     for changes in settings:
         label = ", ".join(f"{k} {v:g}" for k, v in changes.items())

@@ -270,7 +270,7 @@ def sweeps(of: Table, name: str, command: str) -> None:
     ready, log, parts, _ = of.log("mixed", 0, of.base(0, _say))
     settings = [{"rho": r} for r in (0.0, 0.05, 0.15, 0.5)] + [{"critic_rate": r} for r in (2e-4, 5e-3)]
     settings.append({"saturation": 0.0})  # as printed
-    acts = {}
+    acts, dead = {}, {}
     for changes in settings:
         label = ", ".join(f"{k} {v:g}" for k, v in changes.items())
         _say(label)
@@ -283,18 +283,26 @@ def sweeps(of: Table, name: str, command: str) -> None:
         method = load(run) if "files" in run.manifest else method.fit(log, parts, run, progress=False, prepared=ready)
         run.seal()
         acts[label] = method.policy().of_states
+        dead[label] = [r["value"] for r in run.read_metrics() if r["metric"] == "dead"][-1]
     acts["bo"] = bo.static(ready.actions.scaled(of.base(0, _say)[None])[0])
     users = np.arange(EVALUATION, EVALUATION + 1_500)
     values = together(of.scenario, list(acts.values()), users, 3, 0, ready.actions, ready.state)
     found = dict(zip(acts, values, strict=True))
-    lines = ["| BCQ with | dwell time over BO | positive rate over BO |", "|---|---|---|"]
+    lines = ["| BCQ with | dwell time over BO | positive rate over BO | without a gradient |", "|---|---|---|---|"]
     for label in acts:
         if label != "bo":
             gains = [found[label].relative(found["bo"], f) for f in ("dwell_time", "positive_interaction_rate")]
             lines.append(
-                f"| {label} | " + " | ".join(f"{g.value:+.1%} [{g.low:+.1%}, {g.high:+.1%}]" for g in gains) + " |"
+                f"| {label} | "
+                + " | ".join(f"{g.value:+.1%} [{g.low:+.1%}, {g.high:+.1%}]" for g in gains)
+                + f" | {dead[label]:.0%} |"
             )
-    lines += ["", f"{UPDATES:,} updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's."]
+    lines += [
+        "",
+        f"{UPDATES:,} updates, one seed, 1,500 fresh users over 3 days; the other settings are the preset's. Without a "
+        "gradient: the share of the perturbation's outputs, over states and weights, of whose slope tanh leaves less "
+        "than 1 %.",
+    ]
     _write(f"fuse-sweeps-{name}", lines, command)
 
 

@@ -28,7 +28,7 @@ from headrace.evaluate.results import Record, aggregate
 from headrace.evaluate.significance import over_seeds
 from headrace.fuse import bo
 from headrace.fuse.acting import Fixed, together, world_box
-from headrace.fuse.comparing import EVALUATION, REFERENCE, Sizes, Table, described, world_named
+from headrace.fuse.comparing import EVALUATION, LATENT, STATIC, Sizes, Table, described, world_named
 from headrace.fuse.cycle import ARMS, CycleConfig, cycle
 from headrace.fuse.exploration import Exploration
 from headrace.fuse.fusion import LogSum, kendall
@@ -126,9 +126,13 @@ def table(of: Table, seeds: int, name: str, command: str) -> None:
             f"{cell('dwell_time_gain', '+.1%')} | {cell('dwell_time_gap_closed', '.0%')} | "
             f"{cell('positive_interaction_rate_gain', '+.1%')} |"
         )
-    seen = [_figure(held[REFERENCE, f"dwell_time{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
-    true = _figure(held[REFERENCE, "reward_per_session", None], ".1f")
-    lines.append(f"| {REFERENCE}, which sees the latent state | | | {true} | | | {' | '.join(seen)} | | |")
+    for name, words in ((STATIC, "static weights, searched longer"), (LATENT, "what sees the latent state")):
+        reward, dwell = (
+            [_figure(held[name, f"{figure}{of}", None], form) for of, form in (("", ".1f"), ("_gain", "+.1%"))]
+            for figure in ("reward_per_session", "dwell_time")
+        )
+        positive = _figure(held[name, "positive_interaction_rate_gain", None], "+.1%")
+        lines.append(f"| {words} | | | {' | '.join(reward)} | | {' | '.join(dwell)} | | {positive} |")
     lines += ["", *_ranks(found), "", *_fits(held), ""]
     reasons = _reasons([r for r in found if r["refused"] and r["metric"] in ESTIMATORS])
     lines += ["Refused, and the first seed's reason:", "", *reasons, ""] if reasons else []

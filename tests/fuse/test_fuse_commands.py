@@ -231,7 +231,7 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(
     for method in ("bcq", "bcq-dwell", "bcq-re", "unified"):
         assert {(method, "dwell_time", "bo"), (method, "value_cfqe", None)} <= found
         assert (method, "dwell_time_gap_closed", None) in found
-    assert ("long-horizon", "dwell_time_gain", None) in found
+    assert {(name, "dwell_time_gain", None) for name in ("long-horizon", "best-static")} <= found
     assert ("bo", "dwell_time", None) in found
     assert len({r["n"] for r in records if r["metric"] == "value_cfqe"}) == 1  # all valued on the same sessions
     fusions = {
@@ -261,7 +261,7 @@ def test_a_comparison_tells_estimates_and_the_truth_and_is_not_done_twice(
     fewer = [word.replace(",bcq-re,unified", "") for word in words]
     assert call(*fewer, "--out", tmp_path / "a") == 0  # and back: methods come and go, cells stay
     assert {r["method"] for r in json.loads((tmp_path / "a" / "results.json").read_text())} == {
-        "bo", "bcq", "bcq-dwell", "long-horizon"
+        "bo", "bcq", "bcq-dwell", "long-horizon", "best-static"
     }  # fmt: skip
     shutil.rmtree(tmp_path / "a" / "truths")  # a kill after the cells
     assert call(*words, "--out", tmp_path / "a") == 0

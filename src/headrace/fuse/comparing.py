@@ -4,10 +4,10 @@ A seed's course: Bayesian optimisation finds static weights by rollouts, as a pr
 users explore around them (mixed), and the same users, as if for the first time, at random (for -re) or in a band about
 them (for unified); every method learns on the sessions of its log that began before the last 10 % of the mixed log's,
 for one reward, and all are valued on those 10 %; then all policies meet the same fresh users with the same luck, as
-does the long-horizon reference, which sees the latent state: how much of the way to it from the static weights each
-method closes. The truth is told in the unit of the estimates, too: the common reward of a session, discounted. Each
-method's run is a folder, `cells/METHOD-SEED`; what is there and whole is not done again, so that methods and seeds can
-be added.
+do static weights that were searched for much longer and the long-horizon reference, which sees the latent state: how
+much of the way from the one to the other each method closes. The truth is told in the unit of the estimates, too: the
+common reward of a session, discounted. Each method's run is a folder, `cells/METHOD-SEED`; what is there and whole is
+not done again, so that methods and seeds can be added.
 """
 
 import hashlib
@@ -51,7 +51,11 @@ from headrace.simulate.scenario import Scenario
 
 FRACTIONS = (0.9, 0.0, 0.1)  # of sessions in time: policies learn on the first, estimators on the last
 FIGURES = ("dwell_time", "positive_interaction_rate", "reward_per_session")
-REFERENCE = "long-horizon"
+STATIC, LATENT = "best-static", "long-horizon"
+REFERENCES = {  # of many more rollouts than Bayesian optimisation has
+    STATIC: (feed_references.search_static, feed_references.static),
+    LATENT: (feed_references.search_latent, feed_references.latent),
+}
 EVALUATION, SEARCH = 500_000, 1_000_000  # first numbers of the users that policies are valued, and searched, on
 Tell = Callable[[str], None]
 
@@ -133,8 +137,8 @@ class Table:
             tell(f"seed {seed}: the truth")
             met = {"reward": common.weights, "gamma": config.gamma, "users": self.sizes.users, "days": self.sizes.days}
             truths |= self.truths(seed, acts, ready, met | {n: self._digest(n, seed, base) for n in acts})
-        tell(f"seed {seed}: the reference that sees the latent state")
-        return self.records(seed, truths, worths, self.reference(seed, common.weights, config.gamma))
+        tell(f"seed {seed}: the best static weights, and the reference that sees the latent state")
+        return self.records(seed, truths, worths, self.references(seed, common.weights, config.gamma))
 
     def base(self, seed: int, tell: Tell) -> Floats:
         """(K,) the static weights that Bayesian optimisation finds by rollouts."""
@@ -277,33 +281,40 @@ class Table:
         durable.replace_text(file, json.dumps({"on": on, "own": {k: asdict(v) for k, v in found.items()}}))
         return found
 
-    def reference(self, seed: int, reward: dict[str, float], gamma: float) -> FeedValue:
-        """What the long-horizon policy is worth to the users that all meet; searched once, unless it comes with the
+    def references(self, seed: int, reward: dict[str, float], gamma: float) -> dict[str, FeedValue]:
+        """What the searched policies are worth to the users that all meet; searched once, unless they come with the
         world."""
-        file = self.out / f"{REFERENCE}.json"
-        if not file.is_file():
-            search = feed_references.Search(self.sizes.search_users, SEARCH, self.sizes.search_days)
-            try:
-                found = feed_references.load(self.scenario).latent
-            except UserError:
-                found = feed_references.search_latent(self.scenario, search).parameters
-            durable.replace_text(file, json.dumps(found.tolist()))
-        act = feed_references.latent(np.array(json.loads(file.read_text(encoding="utf-8"))))
-        users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
-        world = FeedWorld(self.scenario, users, seed, self.sizes.days)
-        rewards = Rewards(world, reward, gamma)
-        for step in rollout(world, act(world)):
-            rewards.record(step.requests, step.outcomes)
-        return FeedValue(REFERENCE, self.sizes.days, world.totals | {"reward": rewards.total}, seed)
+        found = {}
+        for name, (search, bind) in REFERENCES.items():
+            file = self.out / f"{name}.json"
+            if not file.is_file():
+                settings = feed_references.Search(self.sizes.search_users, SEARCH, self.sizes.search_days)
+                try:
+                    held = feed_references.load(self.scenario)
+                    parameters = held.latent if name == LATENT else held.static
+                except UserError:
+                    parameters = search(self.scenario, settings).parameters
+                durable.replace_text(file, json.dumps(parameters.tolist()))
+            act = bind(np.array(json.loads(file.read_text(encoding="utf-8"))))
+            users = np.arange(EVALUATION, EVALUATION + self.sizes.users)
+            world = FeedWorld(self.scenario, users, seed, self.sizes.days)
+            rewards = Rewards(world, reward, gamma)
+            for step in rollout(world, act(world)):
+                rewards.record(step.requests, step.outcomes)
+            found[name] = FeedValue(name, self.sizes.days, world.totals | {"reward": rewards.total}, seed)
+        return found
 
     def records(
-        self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth], reference: FeedValue
+        self, seed: int, truths: dict[str, FeedValue], worths: dict[str, Worth], references: dict[str, FeedValue]
     ) -> list[Record]:
-        """Values, paired differences to Bayesian optimisation, absolute and as a share, and of the way from it to the
-        reference the share that is closed."""
+        """Values, paired differences to Bayesian optimisation, absolute and as a share, and of the way from the best
+        static weights to the reference that sees the latent state the share that is closed."""
         source = Source(self.dataset, "time", seed=seed)
-        found = [_told(source, REFERENCE, figure, reference[figure]) for figure in FIGURES]
-        found.append(_told(source, REFERENCE, "dwell_time_gain", reference.relative(truths["bo"], "dwell_time")))
+        found = []
+        for name, reference in references.items():
+            for figure in FIGURES:
+                found.append(_told(source, name, figure, reference[figure]))
+                found.append(_told(source, name, f"{figure}_gain", reference.relative(truths["bo"], figure)))
         for name, truth in truths.items():
             if name not in self.methods and name != "bo":
                 continue
@@ -313,9 +324,8 @@ class Table:
                     found.append(_told(source, name, figure, truth.less(truths["bo"], figure), "bo"))
                     share = truth.relative(truths["bo"], figure)
                     found.append(_told(source, name, f"{figure}_gain", share))
-            if name != "bo":
-                closed = truth.gap_closed(truths["bo"], reference, "dwell_time")
-                found.append(_told(source, name, "dwell_time_gap_closed", closed))
+            closed = truth.gap_closed(references[STATIC], references[LATENT], "dwell_time")
+            found.append(_told(source, name, "dwell_time_gap_closed", closed))
         for name, worth in worths.items():
             for metric, e in worth.estimates.items():
                 found.append(_told(source, name, metric, e))

@@ -313,8 +313,8 @@ def sweeps(of: Table, name: str, command: str) -> None:
 def in_variants(world: str, runs: Path, command: str) -> None:
     """BCQ and TD3 beside Bayesian optimisation in every variant of a world, by the truth and by the log."""
     lines = [
-        "| variant | bcq over BO: dwell time | positive rate | td3 over BO: dwell time | static, searched longer, over BO "
-        "| conservative value: bo | bcq | td3 |",
+        "| variant | bcq over BO: dwell time | positive rate | td3 over BO: dwell time "
+        "| static, searched longer, over BO | conservative value: bo | bcq | td3 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     records = []

@@ -299,7 +299,7 @@ def test_a_fit_without_steps_still_encodes(tmp_path):
         ({"features": SHOP.features[1:]}, "place"),
         ({"gains": (Gain("click", known="never"), SHOP.gains[1])}, "click"),
         ({"cost": None}, "cost"),
-        ({"channels": ("a", "c")}, "channels a, c differ"),
+        ({"channels": ("a", "c")}, "fitted without channel c"),
         ({"time": "t"}, "time"),
     ],
 )

@@ -55,7 +55,8 @@ def test_a_page_of_another_log_shows_that_log_and_no_audit_of_the_own_one(demo: 
     done = call("evaluate", demo, "--data", unseen, "--floors", "prior", "--out", tmp_path / "other")
     assert "users, whom training saw" in done.stdout
     page = (tmp_path / "other" / "report.html").read_text()
-    assert "of another log than it was fitted on" in page
+    assert "another log than it was fitted on, users that training never saw" in page
+    assert "of a run fitted under protocol" in page and "tested on later time" not in page
     assert "users of the training, left out" in page
     assert "What the audit found" not in page
     assert "What the audit found" in (demo / "report.html").read_text()

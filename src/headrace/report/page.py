@@ -50,7 +50,7 @@ ANSWERS = {
         "nothing about users that were not seen.",
     ),
 }
-PART = {"other": "of another log than it was fitted on the users that training never saw"}
+PART = {"other": "another log than it was fitted on, users that training never saw"}
 FILES = (
     "results.json",
     "metrics.jsonl",
@@ -140,7 +140,8 @@ def _group(records: list[Record], group: tuple[str, str, str], drawing: Drawing)
     return {
         "dataset": group[0],
         "protocol": group[1],
-        "protocol_words": PROTOCOLS.get(group[1], ""),
+        "protocol_words": "" if group[2] == "other" else PROTOCOLS.get(group[1], ""),
+        "how": "of a run fitted under" if group[2] == "other" else "under",
         "part": PART.get(group[2], f"the {group[2]} part"),
         "n": f"{counts[-1]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}" if counts else "",
         "answer": _answer(standings, measures),
